@@ -1,0 +1,34 @@
+# `make demo` and `make test` set everything up on first use: a virtual environment, pinned versions, the package.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench setup clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/anystride demo $(ARGS)
+
+test: $(READY) lint
+	$(BIN)/pytest --cov=anystride --cov-report=term --timeout=600 $(ARGS)
+	$(BIN)/coverage report --include='src/anystride/*.py' --fail-under=95
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "anystride needs Python 3.10 or later, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist

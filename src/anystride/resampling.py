@@ -1,0 +1,204 @@
+"""One axis: the window as a real h x L matrix, and the few rows that its stride's gradient needs.
+
+A window that is even in k turns "DFT, multiply, crop, inverse DFT" into
+
+    A[i, j] = (1 / L) * sum over |k| <= h / 2 of window(k) * cos(2 pi k (i / h - j / L)),
+
+where an even h keeps its unpaired bin k = h / 2 once, as cos(pi i) cos(pi h j / L). The sum over the pass-band has a
+closed form (Dirichlet's kernel), so a matrix costs a few elementwise operations. Matrices are made on the host in
+float64, rounded once, and kept while strides stand still.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anystride.window import Band, band
+
+NORMS = ("forward", "ortho", "backward")
+
+_CACHE_BYTES = 64 * 2**20
+
+
+class AxisOperator(NamedTuple):
+    """What a layer does to one axis.
+
+    Attributes:
+        matrix: (h, L), applied to the axis.
+        probe: (r, h) or None. With it, dLoss/dS = -<probe g, probe y> for the output y and its gradient g: two rows
+            (cosine, sine) per bin on the ramp, scaled by the root of -window'(k) / window(k).
+    """
+
+    matrix: Tensor
+    probe: Tensor | None = None
+
+
+def resampling_matrix(
+    length: int,
+    stride: float,
+    smoothness: float = 4.0,
+    ramp: str = "outer",
+    norm: str = "forward",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The matrix that DiffStride applies to one axis (Algorithm 1 on one axis).
+
+    Args:
+        length: samples L of the axis, at least 1.
+        stride: stride S in [1, L); values below `stride_bounds` act as its lower end.
+        smoothness: R > 0, the ramp's width in bins.
+        ramp: "outer" (the paper) or "inner".
+        norm: gain of the unnormalised pair of transforms; "forward" keeps constants, "ortho" is Eq. 1 to the letter
+            (never adds energy), "backward" is the authors' release.
+        dtype: floating-point type of the result; it is computed in float64 and rounded once.
+        device: where the result lies.
+
+    Returns:
+        (h, L), with h = `output_length(length, stride, smoothness, ramp)`.
+
+    Example:
+        >>> resampling_matrix(32, 2.0).shape
+        torch.Size([24, 32])
+        >>> bool(torch.allclose(resampling_matrix(32, 2.0).sum(dim=1), torch.ones(24)))
+        True
+    """
+    return _band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
+
+
+def spectral_matrix(
+    length: int,
+    output_length: int,
+    norm: str = "forward",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The matrix of spectral pooling on one axis (section 2.3): gain 1 on all frequencies that the output can hold.
+
+    Returns:
+        (output_length, length).
+    """
+    passed = (output_length - 1) // 2
+    unpaired = 1.0 if output_length % 2 == 0 else 0.0
+    matrix = _cosine_sum(length, output_length, passed, {}, unpaired)
+    return matrix.mul_(_gain(length, output_length, norm)).to(device, dtype)
+
+
+def learned_axis(at: Band, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
+    """Matrix and probe of a learned axis, from the cache if its stride stood still."""
+    return _cache.get(("learned", at, norm, dtype, device), lambda: _make_learned(at, norm, dtype, device))
+
+
+def spectral_axis(length: int, output_length: int, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
+    """Matrix of a fixed axis, from the cache if it was asked for before."""
+    return _cache.get(
+        ("spectral", length, output_length, norm, dtype, device),
+        lambda: AxisOperator(spectral_matrix(length, output_length, norm, dtype=dtype, device=device)),
+    )
+
+
+def _make_learned(at: Band, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
+    # The probe meets rounded outputs: it works in float32 even for half-precision maps.
+    precise = torch.float64 if dtype == torch.float64 else torch.float32
+    probe = _probe(at, floor=quotient_floor(dtype))
+    return AxisOperator(_band_matrix(at, norm).to(device, dtype), probe.to(device, precise))
+
+
+def quotient_floor(dtype: torch.dtype) -> float:
+    """Smallest window that window' / window is divided by.
+
+    An output rounded to `dtype` carries relative noise eps in every bin; dividing by a window below it would let noise
+    through as if it were signal. Noise averages out over maps, a bound does not, so the bound is kept as low as that.
+    """
+    return torch.finfo(dtype).eps
+
+
+def _band_matrix(at: Band, norm: str) -> Tensor:
+    h, ramp = at.output_length, at.ramp()
+    paired = (h - 1) // 2
+    passed = min(ramp[0] - 1, paired) if ramp else _last_full(at, paired)
+    gains = {k: at.gain(k) for k in ramp if k <= paired}
+    unpaired = at.gain(h // 2) if h % 2 == 0 else 0.0
+    return _cosine_sum(at.length, h, passed, gains, unpaired).mul_(_gain(at.length, h, norm))
+
+
+def _last_full(at: Band, paired: int) -> int:
+    """The last paired bin with gain 1 where no bin lies on the ramp."""
+    return next((k for k in range(paired, 0, -1) if at.gain(k) >= 1), 0)
+
+
+def _cosine_sum(length: int, h: int, passed: int, gains: dict[int, float], unpaired: float) -> Tensor:
+    """A of the module's head: bins up to `passed` at gain 1, `gains` by bin, and bin h / 2 at gain `unpaired`."""
+    i = torch.arange(h, device="cpu").unsqueeze(1)
+    j = torch.arange(length, device="cpu").unsqueeze(0)
+    turn = h * length
+    step = i * length - j * h  # the angle in units of 2 pi / (h L): an integer, so that it can be reduced exactly
+    half_angle = (step % (2 * turn)).double().mul_(math.pi / turn)
+    denominator = half_angle.sin()
+    numerator = ((step * (2 * passed + 1)) % (2 * turn)).double().mul_(math.pi / turn).sin_()
+    aligned = step % turn == 0
+    matrix = numerator.div_(denominator.masked_fill_(aligned, 1.0)).masked_fill_(aligned, 2 * passed + 1)
+    for k, gain in gains.items():
+        matrix.add_(torch.cos(half_angle * (2 * k)), alpha=2 * gain)
+    if unpaired:
+        sign = 1.0 - 2.0 * (i % 2)
+        matrix.add_(sign * torch.cos((j * h % (2 * length)).double() * (math.pi / length)), alpha=unpaired)
+    return matrix.div_(length)
+
+
+def _probe(at: Band, floor: float) -> Tensor:
+    """(r, h): see `AxisOperator`."""
+    h, ramp = at.output_length, at.ramp()
+    k = torch.tensor(ramp, dtype=torch.int64, device="cpu").unsqueeze(1)
+    angle = (k * torch.arange(h, device="cpu") % h).double() * (2 * math.pi / h)
+    quotient = [-at.slope / max(at.gain(k), floor) for k in ramp]
+    multiplicity = [1 if 2 * k == h else 2 for k in ramp]
+    weight = torch.tensor(
+        [m * q / h for m, q in zip(multiplicity, quotient, strict=True)], dtype=torch.float64, device="cpu"
+    )
+    rows = torch.stack([angle.cos(), angle.sin()], dim=1) * weight.sqrt().reshape(-1, 1, 1)
+    return rows.reshape(-1, h)
+
+
+def _gain(length: int, h: int, norm: str) -> float:
+    return {"forward": 1.0, "ortho": math.sqrt(length / h), "backward": length / h}[norm]
+
+
+class _Cache:
+    """Axis operators by key; the least recently used are dropped beyond a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._entries: OrderedDict[object, AxisOperator] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: object, make: Callable[[], AxisOperator]) -> AxisOperator:
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        # A tensor born in inference mode could not be used for training later.
+        with torch.inference_mode(False), torch.no_grad():
+            made = make()
+        # A tensor of a tracer (fake, functional) must not outlive it.
+        if all(type(t) is Tensor for t in made if t is not None):
+            with self._lock:
+                self._entries[key] = made
+                self._bytes += _size(made)
+                while self._bytes > self._limit:
+                    self._bytes -= _size(self._entries.popitem(last=False)[1])
+        return made
+
+
+def _size(operator: AxisOperator) -> int:
+    return sum(t.nbytes for t in operator if t is not None)
+
+
+_cache = _Cache(_CACHE_BYTES)

@@ -1,0 +1,117 @@
+"""One axis: the learnable window of Eq. 3, its output length and the range in which its stride can learn.
+
+Pure functions of numbers. `length` is the number of samples L of the axis, `stride` is S, `smoothness` is R,
+and frequencies are signed indices k (cycles per axis), so that Eq. 3 and Eq. 4 are the same rule.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RAMPS = ("outer", "inner")
+
+# Strides live in float32: 32 / 3.2f is 9.9999998. Output lengths forgive that much, relatively.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Band:
+    """What one axis keeps at one stride.
+
+    Attributes:
+        length: samples L of the axis before downsampling.
+        stride: S, already inside `stride_bounds`.
+        ramp_width: bins over which the window falls from 1 to 0.
+        edge: half-band T, the frequency index from which the window is zero.
+        output_length: samples h of the axis after downsampling.
+    """
+
+    length: int
+    stride: float
+    ramp_width: float
+    edge: float
+    output_length: int
+
+    def gain(self, frequency: float) -> float:
+        """Eq. 3 at one signed frequency index."""
+        return min(max((self.edge - abs(frequency)) / self.ramp_width, 0.0), 1.0)
+
+    @property
+    def slope(self) -> float:
+        """d gain / d stride on the ramp; elsewhere the gain does not move."""
+        return -self.length / (2 * self.ramp_width * self.stride**2)
+
+    def ramp(self) -> tuple[int, ...]:
+        """The positive frequency indices with a gain strictly between 0 and 1 that the output can hold."""
+        first = max(math.floor(self.edge - self.ramp_width), 1)
+        last = min(math.ceil(self.edge), self.output_length // 2)
+        return tuple(k for k in range(first, last + 1) if 0 < self.gain(k) < 1)
+
+
+def band(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> Band:
+    """The band of an axis at a stride, which is first moved into `stride_bounds`.
+
+    With `ramp="outer"` (the paper) the ramp lies beyond the pass-band L / (2 S): T = L / (2 S) + R and
+    h = min(L, floor(L / S + 2 R)). With `ramp="inner"` it ends at T = L / (2 S), and h = ceil(L / S) is what a strided
+    convolution gives; its width is at most a third of the output length, so that a small map keeps its constant and
+    still has a bin on the ramp (a quarter would have none at h = 4, T = 2; at h <= 2 only the constant is left).
+    """
+    stride = clamp_stride(stride, length, smoothness, ramp)
+    half = length / (2 * stride)
+    if ramp == "outer":
+        kept = min(length, math.floor(2 * half * (1 + _ROUNDING) + 2 * smoothness))
+        return Band(length, stride, smoothness, half + smoothness, max(1, kept))
+    kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
+    return Band(length, stride, min(smoothness, kept / 3, half), half, kept)
+
+
+def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> int:
+    """Samples that remain of an axis of `length` samples at `stride`."""
+    return band(length, stride, smoothness, ramp).output_length
+
+
+def stride_bounds(length: int, smoothness: float = 4.0, ramp: str = "outer") -> tuple[float, float]:
+    """The closed range of strides that an axis of `length` samples can use.
+
+    From above, strides stay below L. From below, `inner` reaches down to 1. `outer` stops at L / (L - min(R, L / 2)):
+    there half of the ramp is still inside the spectrum, while at S = 1 all of it has left and the gradient is gone.
+    (An axis of odd length has no bin at L / 2; for R <= 1 its ramp needs one more bin to reach the last one.)
+    """
+    highest = length * (1 - 2.0**-23)
+    if ramp == "inner":
+        return 1.0, max(1.0, highest)
+    reach = smoothness + 1 if length % 2 and smoothness <= 1 else smoothness
+    lowest = length / (length - min(reach, length / 2))
+    return (lowest, max(lowest, highest)) if length > 1 else (1.0, 1.0)
+
+
+def clamp_stride(stride: float, length: int, smoothness: float = 4.0, ramp: str = "outer") -> float:
+    """The stride nearest to `stride` within `stride_bounds`."""
+    lowest, highest = stride_bounds(length, smoothness, ramp)
+    return min(max(stride, lowest), highest)
+
+
+def window(frequency: Tensor, length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> Tensor:
+    """The window of Eq. 3 at signed frequency indices.
+
+    Args:
+        frequency: indices k in cycles per axis, any shape; only their magnitude counts.
+        length: samples L of the axis.
+        stride: stride S, moved into `stride_bounds`.
+        smoothness: R, the ramp's width in bins.
+        ramp: "outer" (the paper) or "inner".
+
+    Returns:
+        Gains in [0, 1], of the shape of `frequency`, in its dtype if that is a floating-point one.
+
+    Example:
+        >>> window(torch.arange(0.0, 17.0, 4.0), length=32, stride=2.0)
+        tensor([1., 1., 1., 0., 0.])
+        >>> window(torch.tensor([-9, 9]), length=32, stride=2.0)
+        tensor([0.7500, 0.7500])
+    """
+    at = band(length, stride, smoothness, ramp)
+    k = frequency if frequency.is_floating_point() else frequency.to(torch.get_default_dtype())
+    return ((at.edge - k.abs()) / at.ramp_width).clamp(0, 1)

@@ -1,0 +1,71 @@
+"""What the operator should compute, written with torch.fft as the paper does: the reference of tests and benchmarks."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def window(length: int, stride: Tensor | float, smoothness: float = 4.0) -> Tensor:
+    """Eq. 3 in the order of torch.fft.fftfreq: bin 0 first, negative bins at the end."""
+    k = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64)
+    return ((smoothness + length / (2 * stride) - k.abs()) / smoothness).clamp(0, 1)
+
+
+def inner_window(length: int, stride: Tensor | float, smoothness: float = 4.0) -> Tensor:
+    """The ramp that ends at L / (2 S), at most a third of the output length wide."""
+    k = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64)
+    width = min(smoothness, inner_size(length, float(torch.as_tensor(stride).detach())) / 3)
+    return ((length / (2 * stride) - k.abs()) / width).clamp(0, 1)
+
+
+def outer_size(length: int, stride: float, smoothness: float = 4.0) -> int:
+    return min(length, math.floor(length / stride + 2 * smoothness))
+
+
+def inner_size(length: int, stride: float, _smoothness: float = 4.0) -> int:
+    return math.ceil(length / stride - 1e-9)
+
+
+def resample_axis(x: Tensor, gains: Tensor, size: int, axis: int) -> Tensor:
+    """DFT along one axis, multiply by real even gains, keep the `size` lowest bins, inverse DFT; constants are kept.
+
+    An even size has one bin that stands for k = size / 2 and k = -size / 2: it gets half of each.
+    """
+    length = x.shape[axis]
+    spectrum = torch.fft.fft(x, dim=axis, norm="forward").movedim(axis, -1) * gains
+    positive, negative = spectrum[..., : (size + 1) // 2], spectrum[..., length - (size - 1) // 2 :]
+    middle = spectrum[..., :0]
+    if size % 2 == 0:
+        middle = (spectrum[..., [size // 2]] + spectrum[..., [length - size // 2]]) / 2
+    kept = torch.cat([positive, middle, negative], dim=-1)
+    return torch.fft.ifft(kept, dim=-1, norm="forward").real.movedim(-1, axis)
+
+
+def diffstride(x: Tensor, strides: Sequence[Tensor], smoothness: float = 4.0, ramp: str = "outer") -> Tensor:
+    """Algorithm 1 axis by axis, exact for every size, differentiable in `x` and in each of `strides` (one per axis)."""
+    make, size_of = (window, outer_size) if ramp == "outer" else (inner_window, inner_size)
+    for axis, stride in enumerate(strides, start=2):
+        length = x.shape[axis]
+        size = size_of(length, float(stride.detach()), smoothness)
+        x = resample_axis(x, make(length, stride, smoothness).to(x.dtype), size, axis)
+    return x
+
+
+def diffstride_rfft2(x: Tensor, stride: Tensor, smoothness: float = 4.0) -> Tensor:
+    """Algorithm 1 on images, as directly as torch allows: rfft2, window, crop, irfft2 (what benchmarks compare with).
+
+    Equal to `diffstride` for odd output sizes; for even ones its unpaired bins mix both axes.
+    """
+    height, width = x.shape[-2:]
+    h, w = (outer_size(n, s, smoothness) for n, s in zip((height, width), stride.tolist(), strict=True))
+    k_h = torch.fft.fftfreq(height, 1 / height, device=x.device)
+    k_w = torch.arange(width // 2 + 1, device=x.device)
+    mask_h = ((smoothness + height / (2 * stride[0]) - k_h.abs()) / smoothness).clamp(0, 1)
+    mask_w = ((smoothness + width / (2 * stride[1]) - k_w) / smoothness).clamp(0, 1)
+    spectrum = torch.fft.rfft2(x, norm="forward") * (mask_h[:, None] * mask_w).to(x.dtype)
+    rows = torch.cat(
+        [spectrum[..., : (h + 1) // 2, : w // 2 + 1], spectrum[..., height - h // 2 :, : w // 2 + 1]], dim=-2
+    )
+    return torch.fft.irfft2(rows, s=(h, w), norm="forward")

@@ -1,0 +1,73 @@
+"""Under torch.compile shapes may change: the number of compilations is bounded, whatever the strides do."""
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import nn
+
+from anystride import DiffStride2d
+
+# Dynamo itself asks for .grad of the maps that it meets between two graphs.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
+class Network(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), DiffStride2d(1.5), nn.ReLU(),
+            nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), DiffStride2d(1.5, ramp="inner"), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
+        )  # fmt: skip
+
+
+def train(model, steps, seed=0):
+    """Strides that cross several output sizes; returns losses and the sizes that were met."""
+    torch.manual_seed(seed)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+    x, target = torch.randn(4, 3, 24, 24), torch.tensor([0, 1, 0, 1])
+    losses, sizes = [], set()
+    layers = [module for module in model.modules() if isinstance(module, DiffStride2d)]
+    for n in range(steps):
+        with torch.no_grad():
+            for layer in layers:
+                layer.stride.fill_(1.5 + n / 4)
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), target)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        sizes.add(layers[0].output_size((24, 24)))
+    return losses, sizes
+
+
+def test_moving_strides_compile_a_bounded_number_of_times():
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    torch.manual_seed(0)
+    model, twin = Network(), Network()
+    twin.load_state_dict(model.state_dict())
+    compiled = torch.compile(model, backend=counter)
+    _, sizes = train(compiled, steps=3)
+    early = counter.frame_count
+    losses, more = train(compiled, steps=14)
+    assert len(sizes | more) >= 6
+    assert counter.frame_count <= early + 6, "a change of size compiles anew again and again"
+    train(twin, steps=3)
+    expected, _ = train(twin, steps=14)
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_values_do_not_compile_anew():
+    """A stride that moves within one output size changes no graph."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    model = Network()
+    compiled = torch.compile(model, backend=counter)
+    x = torch.randn(2, 3, 24, 24)
+    compiled(x).sum().backward()
+    first = counter.frame_count
+    for step in range(1, 6):
+        with torch.no_grad():
+            model[2].stride.fill_(1.5 + step * 1e-3)
+        compiled(x).sum().backward()
+    assert counter.frame_count == first

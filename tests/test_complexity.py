@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import nn
+
+import anystride
+from anystride import DiffStride1d, DiffStride2d
+
+
+def test_equation_6():
+    strides = [(2.0, 3.0), (1.5, 1.0), (4.0, 2.5)]
+    model = nn.Sequential(*[DiffStride2d(s) for s in strides])
+    expected, share = 0.0, 1.0
+    for s_h, s_w in strides:
+        share /= s_h * s_w
+        expected += share
+    assert anystride.complexity(model).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_shared_stride_counts_once():
+    pool = DiffStride2d(2.0)
+    model = nn.ModuleDict(
+        {"main": nn.Sequential(nn.Conv2d(3, 3, 1), pool), "shortcut": pool, "next": DiffStride2d(2.0)}
+    )
+    assert anystride.complexity(model).item() == pytest.approx(1 / 4 + 1 / 16)
+
+
+def test_one_value_for_all_axes():
+    assert anystride.complexity(DiffStride2d(2.0, shared=True)).item() == pytest.approx(1 / 4)
+    assert anystride.complexity(DiffStride1d(2.0)).item() == pytest.approx(1 / 2)
+
+
+def test_gradient():
+    model = nn.Sequential(DiffStride2d((2.0, 3.0)), DiffStride2d((1.5, 1.2)))
+
+    def value(first, second):
+        one = 1 / (first[0] * first[1])
+        return one + one / (second[0] * second[1])
+
+    strides = [layer.stride.detach().double().requires_grad_() for layer in model]
+    expected = torch.autograd.grad(value(*strides), strides)
+    got = torch.autograd.grad(anystride.complexity(model), [layer.stride for layer in model])
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b.float())
+        assert (a < 0).all()  # larger strides, less work
+
+
+def test_strides_in_use_count():
+    layer = DiffStride2d(1.0)
+    layer(torch.randn(1, 1, 32, 32))
+    assert anystride.complexity(layer).item() == pytest.approx((28 / 32) ** 2)
+
+
+def test_a_model_without_strides():
+    with pytest.raises(ValueError, match="model has no DiffStride layer"):
+        anystride.complexity(nn.Conv2d(3, 3, 1))

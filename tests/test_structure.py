@@ -1,0 +1,88 @@
+"""The house's rules that a machine can hold: who imports whom, and what the core may need."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anystride
+
+SOURCE = Path(anystride.__file__).parent
+# Import only leftwards; names in one set stand beside each other and do not import each other.
+FLOORS = [{"window"}, {"resampling"}, {"functional"}, {"layers"}, {"complexity"}]
+CORE = sorted(path for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: absolute imports only"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "anystride")
+
+
+def floor(name):
+    return next(number for number, names in enumerate(FLOORS) if name in names)
+
+
+def test_every_core_file_has_a_floor():
+    assert {path.stem for path in CORE} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_core_imports_torch_the_standard_library_and_floors_below(path):
+    for module in imports(path):
+        top, *rest = module.split(".")
+        assert top in {"torch", "anystride"} or top in sys.stdlib_module_names, f"{path.stem} imports {module}"
+        if top == "anystride" and rest:
+            assert floor(rest[0]) < floor(path.stem), f"{path.stem} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "lab").rglob("*.py")), ids=lambda path: path.stem)
+def test_lab_uses_public_names_of_the_core(path):
+    for module in imports(path):
+        top, *rest = module.split(".")
+        if top == "anystride" and rest and rest[0] != "lab":
+            assert not any(part.startswith("_") and part != "__version__" for part in rest), (
+                f"{path.stem} imports {module}"
+            )
+
+
+def test_core_imports_alone():
+    """In a fresh interpreter that hides everything but torch and what torch needs, and touches no GPU."""
+    script = """
+import sys
+hidden = ("lightning", "torchvision", "sklearn", "matplotlib", "rich", "tensorboard", "torchmetrics", "safetensors")
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in hidden:
+            raise ImportError(name + " is hidden")
+sys.meta_path.insert(0, Hide())
+import torch
+before = set(sys.modules)
+import anystride
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+assert new <= {"anystride", "torch"} | set(sys.stdlib_module_names), new
+assert "torch._dynamo" not in sys.modules, "importing the compiler takes a second"
+assert not torch.cuda.is_initialized()
+pool = anystride.DiffStride2d(2.0)
+x = torch.randn(1, 2, 16, 16, requires_grad=True)
+pool(x).sum().backward()
+assert "torch._dynamo" not in sys.modules, "nor does a first step need it"
+print(tuple(pool(x).shape))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(1, 2, 16, 16)"
+
+
+def test_public_names_are_documented():
+    for name in anystride.__all__:
+        assert getattr(anystride, name).__doc__
+    assert (SOURCE / "py.typed").exists()
