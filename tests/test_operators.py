@@ -213,6 +213,20 @@ def test_dtype(op, dtype, device, close):
         close(layer.stride.grad, strides.grad, "stride_gradient", torch.float32 if dtype == torch.float64 else dtype)
 
 
+@pytest.mark.parametrize("share", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_stride_gradient_where_the_window_is_nearly_zero(share, dtype):
+    """The gradient divides by the window: rounding of the output must not drown it."""
+    stride = 32 / (2 * (8 + 4 * share))  # the window at bin 12 is `share`
+    x = torch.randn(32, 16, 32, 32).to(dtype)
+    gradients = []
+    for precision in (torch.float64, dtype):
+        s = torch.tensor([stride], dtype=torch.float64, requires_grad=True)
+        diffstride(x.to(precision), s).tanh().square().sum().backward()
+        gradients.append(s.grad)
+    limit = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}[dtype]
+    assert (gradients[1] / gradients[0] - 1).abs().item() <= limit
+
+
 @every
 def test_memory_format(op, device):
     """Channels that lie last in memory stay last, and nothing else changes."""

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 import oracle
 from anystride import resampling
-from anystride.resampling import NORMS, learned_axis, resampling_matrix, spectral_matrix
+from anystride.functional import resampling_matrix
+from anystride.resampling import NORMS, band_matrix, learned_axis, spectral_matrix
 from anystride.window import RAMPS, band, clamp_stride, window
 
 
-def matrix(length, stride, **kwargs):
-    return resampling_matrix(length, stride, dtype=torch.float64, **kwargs)
+def matrix(length, stride, smoothness=4.0, ramp="outer", norm="forward"):
+    return band_matrix(band(length, stride, smoothness, ramp), norm)
 
 
 def cosine(k, length, size, phase=0.3):
@@ -162,3 +163,25 @@ def test_default_device_does_not_matter():
         a = resampling_matrix(24, 2.0)
     assert a.device.type == "cpu"
     torch.testing.assert_close(a.sum(dim=1), torch.ones(len(a)))
+
+
+def test_public_matrix():
+    a = resampling_matrix(32, 2.5, ramp="inner", norm="ortho")
+    assert a.dtype == torch.float32
+    torch.testing.assert_close(a.double(), matrix(32, 2.5, ramp="inner", norm="ortho"), rtol=0, atol=1e-7)
+    assert resampling_matrix(32, 2.5, dtype=torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": 32.0}, r"stride must be in \[1, 32\) for an axis of length 32, got 32.0"),
+        ({"stride": math.nan}, r"stride must be in \[1, 32\)"),
+        ({"stride": 2.0, "smoothness": -1.0}, "smoothness must be positive and finite, got -1.0"),
+        ({"stride": 2.0, "ramp": "none"}, "ramp must be one of"),
+        ({"stride": 2.0, "norm": "none"}, "norm must be one of"),
+    ],
+)
+def test_public_matrix_names_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        resampling_matrix(32, **arguments)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from anystride.resampling import NORMS, AxisOperator, learned_axis, resampling_matrix, spectral_axis, spectral_matrix
+from anystride.resampling import NORMS, AxisOperator, band_matrix, learned_axis, spectral_axis, spectral_matrix
 from anystride.window import RAMPS, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
@@ -99,6 +99,47 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forw
     return _multiply_axes(x, matrices)
 
 
+def resampling_matrix(
+    length: int,
+    stride: float,
+    smoothness: float = 4.0,
+    ramp: str = "outer",
+    norm: str = "forward",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The real matrix that DiffStride applies to one axis (Algorithm 1 on that axis).
+
+    Args:
+        length: samples L of the axis, at least 1.
+        stride: stride S in [1, L); values below `stride_bounds` act as its lower end.
+        smoothness: R > 0, the ramp's width in bins.
+        ramp: "outer" (the paper) or "inner".
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter
+            (never adds energy), "backward" is the authors' release.
+        dtype: floating-point type of the result; it is computed in float64 and rounded once.
+        device: where the result lies.
+
+    Returns:
+        (h, L), with h = `output_length(length, stride, smoothness, ramp)`.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+
+    Example:
+        >>> resampling_matrix(32, 2.0).shape
+        torch.Size([24, 32])
+        >>> bool(torch.allclose(resampling_matrix(32, 2.0).sum(dim=1), torch.ones(24)))
+        True
+    """
+    check_choice("ramp", ramp, RAMPS)
+    check_choice("norm", norm, NORMS)
+    check_smoothness((smoothness,))
+    check_stride(stride, length)
+    return band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
+
+
 def _spectral(length: int, size: int, norm: str, like: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # the tracer folds it; it must not meet the cache
         return spectral_matrix(length, size, norm, dtype=like.dtype, device=like.device)
@@ -130,8 +171,7 @@ def _diffstride(x: Tensor, stride: Tensor, smoothness: tuple[float, ...], ramp: 
     host: list[float] = stride.detach().flatten().tolist()
     values: tuple[float, ...] = per_axis("stride", host, x.dim() - 2)
     for value, length in zip(values, x.shape[2:], strict=True):
-        if not (1 <= value < length or value == length == 1):
-            raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {value}")
+        check_stride(value, length)
     return downsample(x, stride, values, smoothness, ramp, norm)
 
 
@@ -267,6 +307,12 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_stride(stride: float, length: int) -> None:
+    """Raise unless an axis of `length` samples can be downsampled by `stride` (section 2.4); one sample can stay."""
+    if not (1 <= stride < length or stride == length == 1):
+        raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {stride}")
 
 
 def check_smoothness(smoothness: Sequence[float]) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anystride.window import Band, band
+from anystride.window import Band
 
 NORMS = ("forward", "ortho", "backward")
 
@@ -36,40 +36,6 @@ class AxisOperator(NamedTuple):
 
     matrix: Tensor
     probe: Tensor | None = None
-
-
-def resampling_matrix(
-    length: int,
-    stride: float,
-    smoothness: float = 4.0,
-    ramp: str = "outer",
-    norm: str = "forward",
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """The matrix that DiffStride applies to one axis (Algorithm 1 on one axis).
-
-    Args:
-        length: samples L of the axis, at least 1.
-        stride: stride S in [1, L); values below `stride_bounds` act as its lower end.
-        smoothness: R > 0, the ramp's width in bins.
-        ramp: "outer" (the paper) or "inner".
-        norm: gain of the unnormalised pair of transforms; "forward" keeps constants, "ortho" is Eq. 1 to the letter
-            (never adds energy), "backward" is the authors' release.
-        dtype: floating-point type of the result; it is computed in float64 and rounded once.
-        device: where the result lies.
-
-    Returns:
-        (h, L), with h = `output_length(length, stride, smoothness, ramp)`.
-
-    Example:
-        >>> resampling_matrix(32, 2.0).shape
-        torch.Size([24, 32])
-        >>> bool(torch.allclose(resampling_matrix(32, 2.0).sum(dim=1), torch.ones(24)))
-        True
-    """
-    return _band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
 
 
 def spectral_matrix(
@@ -108,7 +74,7 @@ def _make_learned(at: Band, norm: str, dtype: torch.dtype, device: torch.device)
     # The probe meets rounded outputs: it works in float32 even for half-precision maps.
     precise = torch.float64 if dtype == torch.float64 else torch.float32
     probe = _probe(at, floor=quotient_floor(dtype))
-    return AxisOperator(_band_matrix(at, norm).to(device, dtype), probe.to(device, precise))
+    return AxisOperator(band_matrix(at, norm).to(device, dtype), probe.to(device, precise))
 
 
 def quotient_floor(dtype: torch.dtype) -> float:
@@ -120,7 +86,8 @@ def quotient_floor(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
-def _band_matrix(at: Band, norm: str) -> Tensor:
+def band_matrix(at: Band, norm: str) -> Tensor:
+    """The (h, L) matrix of one axis in float64: Algorithm 1 on that axis."""
     h, ramp = at.output_length, at.ramp()
     paired = (h - 1) // 2
     passed = min(ramp[0] - 1, paired) if ramp else _last_full(at, paired)
