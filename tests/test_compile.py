@@ -11,13 +11,20 @@ from anystride import DiffStride2d
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
-class Network(nn.Sequential):
+class Network(nn.Module):
+    """Written out, as residual blocks are: in a loop over modules one break keeps the whole loop out of graphs."""
+
     def __init__(self):
-        super().__init__(
-            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), DiffStride2d(1.5), nn.ReLU(),
-            nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), DiffStride2d(1.5, ramp="inner"), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
-        )  # fmt: skip
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.pool1, self.pool2 = DiffStride2d(1.5), DiffStride2d(1.5, ramp="inner")
+        self.classify = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.pool1(self.norm1(self.conv1(x)).relu())
+        x = self.pool2(self.norm2(self.conv2(x)).relu())
+        return self.classify(x.mean(dim=(2, 3)))
 
 
 def train(model, steps, seed=0):
@@ -49,9 +56,10 @@ def test_moving_strides_compile_a_bounded_number_of_times():
     compiled = torch.compile(model, backend=counter)
     _, sizes = train(compiled, steps=3)
     early = counter.frame_count
+    assert early >= 3, "the parts around the two layers were meant to be compiled"
     losses, more = train(compiled, steps=14)
     assert len(sizes | more) >= 6
-    assert counter.frame_count <= early + 6, "a change of size compiles anew again and again"
+    assert counter.frame_count == early, "a new size compiled anew although two were seen"
     train(twin, steps=3)
     expected, _ = train(twin, steps=14)
     assert losses == pytest.approx(expected, rel=1e-4)
@@ -64,10 +72,13 @@ def test_values_do_not_compile_anew():
     model = Network()
     compiled = torch.compile(model, backend=counter)
     x = torch.randn(2, 3, 24, 24)
+    with torch.no_grad():
+        model.pool1.stride.fill_(1.45)
     compiled(x).sum().backward()
     first = counter.frame_count
+    assert first >= 3
     for step in range(1, 6):
         with torch.no_grad():
-            model[2].stride.fill_(1.5 + step * 1e-3)
+            model.pool1.stride.fill_(1.45 + step * 1e-3)
         compiled(x).sum().backward()
     assert counter.frame_count == first

@@ -4,11 +4,9 @@ Both multiply every spatial axis by a small real matrix. No transform runs and n
 """
 
 import contextlib
-import functools
 import math
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +17,6 @@ from anystride.window import RAMPS, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -65,7 +62,11 @@ def diffstride(
     check_smoothness(widths)
     if not isinstance(stride, Tensor):
         stride = torch.tensor(per_axis("stride", stride, axes), dtype=torch.float64)
-    return _diffstride(x, stride, widths, ramp, norm)
+    host: list[float] = stride.detach().flatten().tolist()
+    values: tuple[float, ...] = per_axis("stride", host, axes)
+    for value, length in zip(values, x.shape[2:], strict=True):
+        check_stride(value, length)
+    return downsample(x, stride, values, widths, ramp, norm)
 
 
 def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forward") -> Tensor:
@@ -144,35 +145,6 @@ def _spectral(length: int, size: int, norm: str, like: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # the tracer folds it; it must not meet the cache
         return spectral_matrix(length, size, norm, dtype=like.dtype, device=like.device)
     return spectral_axis(length, size, norm, like.dtype, like.device).matrix
-
-
-def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep a function out of `torch.compile`'s graphs, without importing the compiler before it is used.
-
-    Learned sizes are read from a parameter's value: a compiler would pin the value, and compile anew every step.
-    Outside of its graphs it sees no more than a map whose size sometimes changes.
-    """
-    disabled: Callable[P, T] | None = None
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        nonlocal disabled
-        if disabled is None:
-            if "torch._dynamo" not in sys.modules:  # nobody compiles, and the import takes a second
-                return function(*args, **kwargs)
-            disabled = torch.compiler.disable(function)
-        return disabled(*args, **kwargs)
-
-    return call
-
-
-@outside_graphs
-def _diffstride(x: Tensor, stride: Tensor, smoothness: tuple[float, ...], ramp: str, norm: str) -> Tensor:
-    host: list[float] = stride.detach().flatten().tolist()
-    values: tuple[float, ...] = per_axis("stride", host, x.dim() - 2)
-    for value, length in zip(values, x.shape[2:], strict=True):
-        check_stride(value, length)
-    return downsample(x, stride, values, smoothness, ramp, norm)
 
 
 def downsample(

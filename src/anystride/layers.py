@@ -1,5 +1,6 @@
 """DiffStride and spectral pooling as modules: they hold parameters and call `functional`."""
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from anystride.functional import (
     check_input,
     check_smoothness,
     downsample,
-    outside_graphs,
     per_axis,
     spectral_pool,
 )
@@ -59,6 +59,7 @@ class DiffStrideNd(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        _leave_graphs()
         check_choice("ramp", ramp, RAMPS)
         check_choice("norm", norm, NORMS)
         start = check_strides(per_axis("stride", stride, self.spatial_dims))
@@ -84,7 +85,10 @@ class DiffStrideNd(nn.Module):
             self.stride.copy_(torch.tensor(self._start))
 
     def forward(self, x: Tensor) -> Tensor:
-        return _forward(self, x)
+        check_input(x, self.spatial_dims)
+        self._watch()
+        self._note_bounds(x.shape[2:])
+        return downsample(x, self.stride, self._values(), self.smoothness, self.ramp, self.norm)
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input, at the current stride."""
@@ -166,6 +170,7 @@ class DiffStrideNd(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _leave_graphs()
         _live.add(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffStrideNd":
@@ -177,12 +182,15 @@ class DiffStrideNd(nn.Module):
         return self
 
 
-@outside_graphs
-def _forward(layer: DiffStrideNd, x: Tensor) -> Tensor:
-    check_input(x, layer.spatial_dims)
-    layer._watch()
-    layer._note_bounds(x.shape[2:])
-    return downsample(x, layer.stride, layer._values(), layer.smoothness, layer.ramp, layer.norm)
+@functools.cache
+def _leave_graphs() -> None:
+    """Keep the learned layers out of `torch.compile`'s graphs.
+
+    Their sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where
+    outside of its graphs it sees no more than a map whose size sometimes changes. This is done when the first layer is
+    made and not in a decorator, because it imports the compiler, which takes a second.
+    """
+    DiffStrideNd.forward = torch.compiler.disable(DiffStrideNd.forward)  # type: ignore[method-assign]
 
 
 def reading_waits(stride: Tensor) -> bool:
