@@ -14,10 +14,11 @@ def window(length: int, stride: Tensor | float, smoothness: float = 4.0) -> Tens
 
 
 def inner_window(length: int, stride: Tensor | float, smoothness: float = 4.0) -> Tensor:
-    """The ramp that ends at L / (2 S), at most a third of the output length wide."""
+    """The ramp that ends at L / (2 S), at most a third of the output length wide; for two samples, half a bin later."""
     k = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64)
-    width = min(smoothness, inner_size(length, float(torch.as_tensor(stride).detach())) / 3)
-    return ((length / (2 * stride) - k.abs()) / width).clamp(0, 1)
+    size = inner_size(length, float(torch.as_tensor(stride).detach()))
+    late = 0.5 if size == 2 else 0.0
+    return ((length / (2 * stride) + late - k.abs()) / min(smoothness, size / 3)).clamp(0, 1)
 
 
 def outer_size(length: int, stride: float, smoothness: float = 4.0) -> int:

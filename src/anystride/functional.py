@@ -206,8 +206,7 @@ def _stride_gradients(y: Tensor, grad: Tensor, axes: Sequence[AxisOperator | Non
             gradients.append(y.new_zeros((), dtype=torch.float32))
             continue
         precise = operator.probe.dtype
-        a = _project(y.to(precise), operator.probe, first + axis)
-        b = _project(grad.to(precise), operator.probe, first + axis)
+        a, b = (_project(t.to(precise), operator.probe, first + axis) for t in (y, grad))
         gradients.append(-torch.dot(a.flatten(), b.flatten()))
     return gradients
 
@@ -244,11 +243,12 @@ def _packed(x: Tensor) -> tuple[Tensor, int]:
 def _multiply(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     rows, length = matrix.shape
-    outer, inner = math.prod(before), math.prod(after)
-    if inner == 1:
-        product = x.reshape(outer, length) @ matrix.t()
-    else:
+    if after:
+        outer, inner = math.prod(before), math.prod(after)
         product = torch.bmm(matrix.expand(outer, rows, length), x.reshape(outer, length, inner))
+    else:
+        batch, lines = before[0], math.prod(before[1:])
+        product = torch.bmm(x.reshape(batch, lines, length), matrix.t().expand(batch, length, rows))
     return product.view(*before, rows, *after)
 
 

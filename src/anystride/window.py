@@ -55,8 +55,9 @@ def band(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer
 
     With `ramp="outer"` (the paper) the ramp lies beyond the pass-band L / (2 S): T = L / (2 S) + R and
     h = min(L, floor(L / S + 2 R)). With `ramp="inner"` it ends at T = L / (2 S), and h = ceil(L / S) is what a strided
-    convolution gives; its width is at most a third of the output length, so that a small map keeps its constant and
-    still has a bin on the ramp (a quarter would have none at h = 4, T = 2; at h <= 2 only the constant is left).
+    convolution gives. Small maps need care: the ramp is at most a third of the output length wide, so that the constant
+    stays and a bin lies on the ramp (a quarter would leave none at h = 4, T = 2), and for h = 2 it ends half a bin
+    later, or the constant would be all that is left and the stride could not learn.
     """
     stride = clamp_stride(stride, length, smoothness, ramp)
     half = length / (2 * stride)
@@ -64,7 +65,8 @@ def band(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer
         kept = min(length, math.floor(2 * half * (1 + _ROUNDING) + 2 * smoothness))
         return Band(length, stride, smoothness, half + smoothness, max(1, kept))
     kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
-    return Band(length, stride, min(smoothness, kept / 3, half), half, kept)
+    edge = half + 0.5 if kept == 2 else half
+    return Band(length, stride, min(smoothness, kept / 3, edge), edge, kept)
 
 
 def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> int:
@@ -75,13 +77,15 @@ def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str
 def stride_bounds(length: int, smoothness: float = 4.0, ramp: str = "outer") -> tuple[float, float]:
     """The closed range of strides that an axis of `length` samples can use.
 
-    From above, strides stay below L. From below, `inner` reaches down to 1. `outer` stops at L / (L - min(R, L / 2)):
+    From above, strides stay below L, for `inner` by enough to keep two samples where there were three or more: a map
+    of one sample has no frequency to learn from. From below, `inner` reaches down to 1, where it keeps the size and
+    still low-passes the last bins (below 1 a stride would not be one). `outer` stops at L / (L - min(R, L / 2)):
     there half of the ramp is still inside the spectrum, while at S = 1 all of it has left and the gradient is gone.
     (An axis of odd length has no bin at L / 2; for R <= 1 its ramp needs one more bin to reach the last one.)
     """
     highest = length * (1 - 2.0**-23)
     if ramp == "inner":
-        return 1.0, max(1.0, highest)
+        return 1.0, max(1.0, highest if length < 3 else length * (1 - 4 * _ROUNDING))
     reach = smoothness + 1 if length % 2 and smoothness <= 1 else smoothness
     lowest = length / (length - min(reach, length / 2))
     return (lowest, max(lowest, highest)) if length > 1 else (1.0, 1.0)

@@ -1,0 +1,49 @@
+"""What a model costs, measured by running it once. A measurement leaves the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from anystride.lab.models.resnet import ResNet
+
+
+def multiply_accumulates(model: ResNet, image: Tensor) -> int:
+    """Multiply-accumulates of one forward pass for ``image`` (1, C, H, W), in convolutions and matrix products.
+
+    The pooling operator is two matrix products, so its own cost is counted, too.
+    """
+    with _evaluating(model), FlopCounterMode(display=False) as counter:
+        model(image)
+    return int(counter.get_total_flops()) // 2
+
+
+def map_sizes(model: ResNet, image: Tensor) -> list[list[int]]:
+    """Height and width of the feature map after each stage for ``image`` (1, C, H, W)."""
+    sizes: list[list[int]] = []
+
+    def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes.append(list(output.shape[-2:]))
+
+    handles = [stage.register_forward_hook(note) for stage in model.stages]
+    with _evaluating(model):
+        model(image)
+    for handle in handles:
+        handle.remove()
+    return sizes
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    before = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        # Lightning keeps the mode that it finds: a model left in evaluation mode would train with frozen statistics.
+        model.train(before)

@@ -1,0 +1,1 @@
+"""The networks of the paper, with the downsampler as an argument."""

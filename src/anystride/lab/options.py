@@ -1,0 +1,62 @@
+"""Parsing of the command line's values: each parser names what it wanted. Imports nothing that is slow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """A parser of whole numbers of at least ``low``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    return parse
+
+
+def number(low: float, *, above: bool = False) -> Callable[[str], float]:
+    """A parser of finite numbers of at least ``low``, or greater than it where ``above``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+        if not (low < value < float("inf") if above else low <= value < float("inf")):
+            bound = f"greater than {low:g}" if above else f"at least {low:g}"
+            raise argparse.ArgumentTypeError(f"must be a finite number {bound}, got {text}")
+        return value
+
+    return parse
+
+
+def strides(text: str) -> tuple[tuple[float, float], ...]:
+    """Three strides, ``3,2,3`` or with a (vertical x horizontal) pair, ``3x2,2,3``."""
+    stages = [[_stride(value, text) for value in stage.split("x")] for stage in text.strip("() ").split(",")]
+    if len(stages) != 3 or any(len(stage) > 2 for stage in stages):
+        raise argparse.ArgumentTypeError(f"must be three strides such as 3,2,3 or 3x2,2,3, got {text!r}")
+    return tuple((stage[0], stage[-1]) for stage in stages)
+
+
+def _stride(value: str, text: str) -> float:
+    try:
+        stride = float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be three strides such as 3,2,3 or 3x2,2,3, got {text!r}") from None
+    if not 1 <= stride < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be finite strides of at least 1, got {value.strip()} in {text!r}")
+    return stride
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line (exit code 2), without the usage in front of it."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse's says NoReturn, and so does exit
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

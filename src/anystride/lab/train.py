@@ -1,0 +1,25 @@
+"""The command that trains one network: a run, its pictures, and a few lines about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from anystride.lab.config import RunConfig
+from anystride.lab.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.gallery import draw_run
+from anystride.lab.progress import Display, RunProgress
+from anystride.lab.table import group, results_table
+
+
+def train(config: RunConfig, folder: Path, resume: bool, console: Console) -> None:
+    """Run ``config`` in ``folder`` and show what came out."""
+    with Display(console) as display:
+        record = run(config, folder, resume=resume, callbacks=(RunProgress(config.name, display.show),))
+    console.print(results_table(group([record])))
+    drawn = draw_run(record, folder)
+    console.print(f"{record['seconds']['train']:.0f} s of training. In {folder}:", highlight=False)
+    for path in (folder / RECORD, folder / CHECKPOINT, *drawn):
+        console.print(f"  {path.name}", highlight=False)
+    console.print(f"Curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)

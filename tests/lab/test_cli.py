@@ -1,0 +1,181 @@
+"""The command line: wrong input costs one line and exit code 2; the demo leaves everything it promises."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from anystride.lab import cli
+from anystride.lab import record as records
+from anystride.lab.demo import Demo, demonstrate
+from anystride.lab.experiment import RECORD
+from anystride.lab.models.resnet import DOWNSAMPLERS
+from anystride.lab.progress import RunProgress
+from anystride.lab.training import SCHEDULES
+
+from .conftest import tiny
+
+TINY = ["--width", "2", "--epochs", "1", "--scenes", "64"]
+
+
+def exit_code(arguments: list[str]) -> int:
+    try:
+        return cli.main(arguments)
+    except SystemExit as done:
+        return int(done.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "COMMAND"),
+        ("dance", "'dance'"),
+        ("demo --seeds 0", "--seeds: must be at least 1, got 0"),
+        ("demo --seeds many", "--seeds: must be a whole number, got 'many'"),
+        ("demo --width -3", "--width: must be at least 1, got -3"),
+        ("demo --epochs 1.5", "--epochs: must be a whole number, got '1.5'"),
+        ("train --method average", "--method: invalid choice: 'average'"),
+        ("train --strides 3,2", "--strides: must be three strides such as 3,2,3 or 3x2,2,3, got '3,2'"),
+        ("train --strides 3,2,x", "--strides: must be three strides"),
+        ("train --strides 3,0.5,3", "--strides: must be finite strides of at least 1, got 0.5"),
+        ("train --strides 3,nan,3", "got nan in '3,nan,3'"),
+        ("train --strides 3x2x2,2,3", "--strides: must be three strides"),
+        ("train --strides 2.5,2,2 --method strided", "strided convolution must be whole numbers"),
+        ("train --strides 2x3,2,2 --shared-stride", "equal along both axes"),
+        ("train --strides 40,2,2", "must not exceed the map, 32x32 pixels before stride 1, got 40"),
+        ("train --smoothness 0", "--smoothness: must be a finite number greater than 0, got 0"),
+        ("train --lr nan", "--lr: must be a finite number"),
+        ("train --lam -1", "--lam: must be a finite number at least 0, got -1"),
+        ("train --batch-size 1", "--batch-size: must be at least 2, got 1"),
+        ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training images, got 65"),
+        ("train --seed -1", "--seed: must be at least 0"),
+        ("train --data nowhere", "'nowhere', which is no folder"),
+        ("train --image-size 64", "--image-size of the scenes is 32, got 64"),
+        ("train --resume", "--resume needs"),
+        ("train --unheard-of", "--unheard-of"),
+        ("demo --out occupied", "--out must be a folder that can be made, got 'occupied'"),
+    ],
+)
+def test_wrong_input(
+    arguments: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "occupied").write_text("a file")
+    assert exit_code(arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert expected in printed.err
+    assert printed.err.startswith("anystride")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_corrupt_image_is_reported_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no image")
+    assert exit_code(["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
+    assert "is not a readable image" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["train", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(arguments) == 0
+    assert "usage: anystride" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = "import sys, anystride.lab.cli as c; c._parser(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(_options: object) -> None:
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+
+    monkeypatch.setattr(cli, "_demo", command)
+    assert exit_code(["demo"]) == 2
+    assert "pip install 'anystride[lab]'" in capsys.readouterr().err
+
+
+def test_the_parser_repeats_what_the_lab_offers() -> None:
+    assert tuple(DOWNSAMPLERS) == cli.METHODS
+    assert tuple(SCHEDULES) == cli.SCHEDULES
+
+
+def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name, value in (("dark", 40), ("light", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (20, 30), (value, number, number)).save(tmp_path / "data" / name / f"{number}.png")
+    out = tmp_path / "out"
+    arguments = [
+        "train",
+        "--data",
+        str(tmp_path / "data"),
+        "--image-size",
+        "16",
+        "--batch-size",
+        "8",
+        "--out",
+        str(out),
+    ]
+    assert exit_code([*arguments, "--width", "2", "--epochs", "1", "--method", "inner", "--strides", "2,1.5x2,1"]) == 0
+    record = records.load(out / RECORD)
+    assert record["classes"] == ["dark", "light"]
+    assert record["start_strides"] == [[2.0, 2.0], [1.5, 2.0], [1.0, 1.0]]
+    assert {"strides.png", "windows.png", "maps.png", "examples.png", "last.ckpt"} <= {
+        path.name for path in out.iterdir()
+    }
+    printed = capsys.readouterr()
+    assert "accuracy" in printed.out
+    assert printed.err == ""
+
+
+def test_demo_end_to_end_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["demo", "--quick", *TINY, "--out", str(tmp_path)]
+    assert exit_code(arguments) == 0
+    first = capsys.readouterr()
+    assert first.err == ""
+    assert "Starting from (3, 2, 3) instead of (2, 2, 2) changes the accuracy by" in " ".join(first.out.split())
+    runs = sorted(tmp_path.glob("*/record.json"))
+    assert [path.parent.name.partition("-")[0] for path in runs] == sorted(2 * list(DOWNSAMPLERS))
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures == {
+        "accuracy.png", "strides.png", "windows-outer.png", "windows-inner.png", "maps.png", "examples.png"
+    }  # fmt: skip
+
+    before = {path: path.stat().st_mtime_ns for path in runs}
+    runs[0].unlink()
+    assert exit_code(arguments) == 0
+    again = capsys.readouterr().out
+    assert again.count("finished before") == 7
+    assert all(path.stat().st_mtime_ns == before[path] for path in runs[1:])
+    assert runs[0].exists()
+
+
+def test_an_interruption_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(RunProgress, "on_train_batch_end", interrupt)
+    assert exit_code(["demo", *TINY, "--out", str(tmp_path)]) == 130
+    signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_several_seeds_give_a_mean_and_a_deviation(tmp_path: Path) -> None:
+    console = Console(record=True, width=160)
+    demonstrate(Demo(tiny(epochs=1, train_size=32, test_size=32), seeds=2, folder=tmp_path, fresh=False), console)
+    text = console.export_text()
+    assert "mean ± sd, 2 seeds" in text
+    assert text.count(" ± ") >= 8

@@ -1,0 +1,56 @@
+"""The scenes: no leak between the splits, reproducible, and what they say they are."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from anystride.lab.data.scenes import CANVAS, DIGIT, FRAGMENTS, MARGIN, digits_of, make_scenes, scene_task
+
+
+def test_no_digit_is_in_both_splits() -> None:
+    train, test = make_scenes("train", 500, seed=0), make_scenes("test", 500, seed=0)
+    assert not set(train.digits.flatten().tolist()) & set(test.digits.flatten().tolist())
+    assert set(digits_of("train")) | set(digits_of("test")) == set(range(1797))
+
+
+def test_the_split_of_digits_does_not_depend_on_the_seed() -> None:
+    assert set(make_scenes("test", 300, seed=7).digits.flatten().tolist()) <= set(digits_of("test").tolist())
+
+
+def test_shapes_and_range() -> None:
+    scenes = make_scenes("train", 20, seed=0)
+    assert scenes.images.shape == (20, 1, CANVAS, CANVAS)
+    assert scenes.images.dtype == torch.float32
+    assert scenes.digits.shape == (20, 1 + FRAGMENTS)
+    assert 0 <= scenes.images.min() < scenes.images.max() <= 1
+
+
+def test_same_arguments_same_scenes_other_seed_other_scenes() -> None:
+    one, same, other = (make_scenes("train", 50, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(one.images, same.images)
+    assert not torch.equal(one.images, other.images)
+
+
+def test_the_whole_digit_is_shown_unharmed_on_a_clear_square() -> None:
+    pixels = (load_digits().images / 16).astype(np.float32)
+    scenes = make_scenes("train", 30, seed=1)
+    side = DIGIT + 2 * MARGIN
+    for image, rows in zip(scenes.images[:, 0].numpy(), scenes.digits[:, 0].tolist(), strict=True):
+        expected = np.pad(pixels[rows], MARGIN)
+        squares = np.lib.stride_tricks.sliding_window_view(image, (side, side))
+        assert (squares == expected).all(axis=(2, 3)).any()
+
+
+def test_labels_are_the_whole_digits_class_and_fragments_come_from_others() -> None:
+    target = torch.from_numpy(load_digits().target)
+    scenes = make_scenes("test", 200, seed=0)
+    assert torch.equal(target[scenes.digits[:, 0]], scenes.labels)
+    assert (target[scenes.digits[:, 1:]] != scenes.labels[:, None]).all()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_task_holds_both_splits(split: str) -> None:
+    task = scene_task(12, 8, seed=0)
+    assert len(getattr(task, f"{split}_images")) == {"train": 12, "test": 8}[split]
+    assert len(task.classes) == 10
