@@ -8,7 +8,9 @@ import argparse
 import json
 import math
 import platform
+import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -78,12 +80,14 @@ def synchronise(x: Tensor) -> None:
 
 def measure(shape: tuple[int, ...], repeats: int, device: str, memory_format: torch.memory_format) -> dict[str, object]:
     torch.manual_seed(0)
+    random.seed(0)
     x = torch.randn(shape, device=device).to(memory_format=memory_format).requires_grad_()
     strides = {name: torch.tensor([2.0, 2.0], device=device, requires_grad=True) for name in METHODS}
     cotangents = {name: torch.randn_like(method(x, strides[name])) for name, method in METHODS.items()}
     times: dict[str, list[float]] = {name: [] for name in METHODS}
     for repeat in range(repeats + 2):
-        for name, method in METHODS.items():
+        # In a new order each time: what one method leaves behind in the allocator, another finds.
+        for name, method in random.sample(sorted(METHODS.items()), len(METHODS)):
             with torch.no_grad():  # strides move in training and matrices are built anew; sizes stay as they are
                 strides[name].add_(1e-5 if "inner" in name else -1e-5)
             elapsed = seconds(method, x, strides[name], cotangents[name])
@@ -108,10 +112,23 @@ def hardware(device: str) -> str:
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 
+def commit() -> str:
+    """The commit that was measured, marked where the core differs from it."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (" and changes" if git("status", "--porcelain", "src", "benchmarks") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--out", type=Path, help="write a JSON record there")
     arguments = parser.parse_args()
@@ -137,6 +154,8 @@ def main() -> None:
     if arguments.out:
         record = {
             "command": "python " + " ".join(sys.argv),
+            "commit": commit(),
+            "seed": 0,
             "hardware": hardware(arguments.device),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "repeats": arguments.repeats,

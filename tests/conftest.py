@@ -6,7 +6,6 @@ from hypothesis import settings
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("ci")
-torch.set_num_threads(1)  # the maps are small: threads would only wait for each other
 
 # Largest allowed difference from float64, relative to the largest entry of the float64 result.
 TOLERANCE = {
@@ -30,8 +29,9 @@ def dtype(request):
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def same_start():
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # the maps are small: threads would only wait for each other
 
 
 @pytest.fixture

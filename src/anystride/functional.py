@@ -206,7 +206,11 @@ def _stride_gradients(y: Tensor, grad: Tensor, axes: Sequence[AxisOperator | Non
             gradients.append(y.new_zeros((), dtype=torch.float32))
             continue
         precise = operator.probe.dtype
-        a, b = (_project(t.to(precise), operator.probe, first + axis) for t in (y, grad))
+        a, b, probe = y.to(precise), grad.to(precise), operator.probe
+        if 2 * len(probe) >= probe.shape[1]:  # one square product is less work than two projections
+            a = _multiply(a, probe.t() @ probe, first + axis)
+        else:
+            a, b = (_project(t, probe, first + axis) for t in (a, b))
         gradients.append(-torch.dot(a.flatten(), b.flatten()))
     return gradients
 
