@@ -20,7 +20,7 @@ METHODS = ("strided", "spectral", "outer", "inner")
 SCHEDULES = ("cosine", "step")
 """Both repeat what lies behind slow imports; a test holds them equal."""
 
-QUICK = {"width": 4, "epochs": 4, "train_size": 2000, "test_size": 500}
+QUICK = {"width": 4, "epochs": 4, "train_size": 1400, "test_size": 300}
 LAB_PACKAGES = ("lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
 
 
