@@ -88,17 +88,12 @@ def quotient_floor(dtype: torch.dtype) -> float:
 
 def band_matrix(at: Band, norm: str) -> Tensor:
     """The (h, L) matrix of one axis in float64: Algorithm 1 on that axis."""
-    h, ramp = at.output_length, at.ramp()
+    h = at.output_length
     paired = (h - 1) // 2
-    passed = min(ramp[0] - 1, paired) if ramp else _last_full(at, paired)
-    gains = {k: at.gain(k) for k in ramp if k <= paired}
+    passed = next((k for k in range(paired, 0, -1) if at.gain(k) >= 1), 0)
+    gains = {k: at.gain(k) for k in at.ramp() if k <= paired}
     unpaired = at.gain(h // 2) if h % 2 == 0 else 0.0
     return _cosine_sum(at.length, h, passed, gains, unpaired).mul_(_gain(at.length, h, norm))
-
-
-def _last_full(at: Band, paired: int) -> int:
-    """The last paired bin with gain 1 where no bin lies on the ramp."""
-    return next((k for k in range(paired, 0, -1) if at.gain(k) >= 1), 0)
 
 
 def _cosine_sum(length: int, h: int, passed: int, gains: dict[int, float], unpaired: float) -> Tensor:
