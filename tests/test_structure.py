@@ -11,7 +11,18 @@ import anystride
 
 SOURCE = Path(anystride.__file__).parent
 # Import only leftwards; names in one set stand beside each other and do not import each other.
-FLOORS = [{"window"}, {"resampling"}, {"functional"}, {"layers"}, {"complexity"}]
+FLOORS = [
+    {"window"},
+    {"resampling"},
+    {"functional"},
+    {"layers"},
+    {"attach", "parameters", "trace"},
+    {"cost", "graph", "plan", "sites"},
+    {"ties"},
+    {"surgery"},
+    {"complexity", "convert", "freeze"},
+    {"checkpoint"},
+]
 CORE = sorted(path for path in SOURCE.glob("*.py") if path.stem != "__init__")
 
 

@@ -2,6 +2,7 @@
 
 from anystride import functional
 from anystride.complexity import complexity
+from anystride.convert import apply_, convert_
 from anystride.layers import (
     DiffStride1d,
     DiffStride2d,
@@ -9,9 +10,9 @@ from anystride.layers import (
     SpectralPool1d,
     SpectralPool2d,
     SpectralPool3d,
-    learned_strides,
-    param_groups,
 )
+from anystride.parameters import learned_strides, param_groups
+from anystride.plan import Plan
 
 __version__ = "0.1.0"
 
@@ -19,10 +20,13 @@ __all__ = [
     "DiffStride1d",
     "DiffStride2d",
     "DiffStride3d",
+    "Plan",
     "SpectralPool1d",
     "SpectralPool2d",
     "SpectralPool3d",
+    "apply_",
     "complexity",
+    "convert_",
     "functional",
     "learned_strides",
     "param_groups",

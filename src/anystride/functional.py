@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from anystride.resampling import NORMS, AxisOperator, band_matrix, learned_axis, spectral_axis, spectral_matrix
+from anystride.resampling import (
+    NORMS,
+    AxisOperator,
+    band_matrix,
+    learned_axis,
+    onto_samples,
+    spectral_axis,
+    spectral_matrix,
+)
 from anystride.window import RAMPS, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
@@ -90,14 +98,24 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forw
     """
     check_input(x)
     check_choice("norm", norm, NORMS)
-    x = _autocast(x)
     sizes = per_axis("output_size", output_size, x.dim() - 2)
-    matrices: list[Tensor | None] = []
     for length, size in zip(x.shape[2:], sizes, strict=True):
         if not (size == int(size) and 1 <= size <= length):
             raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
-        matrices.append(_spectral(length, int(size), norm, x) if size != length else None)
-    return _multiply_axes(x, matrices)
+    return resize(x, [int(size) for size in sizes], norm)
+
+
+def resize(
+    x: Tensor, output_size: Sequence[int], norm: str = "forward", lengths: Sequence[int] | None = None
+) -> Tensor:
+    """`spectral_pool` for arguments that were checked, to smaller or larger sizes; `lengths` as in `downsample`."""
+    if x.is_meta:
+        return x.new_empty(*x.shape[:2], *output_size)
+    x = _autocast(x)
+    matrices: list[Tensor | None] = []
+    for samples, length, size in zip(x.shape[2:], lengths or x.shape[2:], output_size, strict=True):
+        matrices.append(_spectral(length, size, norm, x, samples) if size != length or samples != length else None)
+    return multiply_axes(x, matrices)
 
 
 def resampling_matrix(
@@ -141,29 +159,40 @@ def resampling_matrix(
     return band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
 
 
-def _spectral(length: int, size: int, norm: str, like: Tensor) -> Tensor:
+def _spectral(length: int, size: int, norm: str, like: Tensor, samples: int) -> Tensor:
     if torch.compiler.is_compiling():  # the tracer folds it; it must not meet the cache
-        return spectral_matrix(length, size, norm, dtype=like.dtype, device=like.device)
-    return spectral_axis(length, size, norm, like.dtype, like.device).matrix
+        return onto_samples(spectral_matrix(length, size, norm, dtype=like.dtype, device=like.device), samples)
+    return spectral_axis(length, size, norm, like.dtype, like.device, samples).matrix
 
 
 def downsample(
-    x: Tensor, stride: Tensor, values: Sequence[float], smoothness: Sequence[float], ramp: str, norm: str
+    x: Tensor,
+    stride: Tensor,
+    values: Sequence[float],
+    smoothness: Sequence[float],
+    ramp: str,
+    norm: str,
+    lengths: Sequence[int] | None = None,
 ) -> Tensor:
     """`diffstride` for arguments that were checked, with the stride's values already on the host.
 
     `values` are clamped to what each axis can use; the gradient reaches `stride` as if they had not been, so a stride
-    that stands at a bound, or beyond it, still learns.
+    that stands at a bound, or beyond it, still learns. `lengths` are the samples that an axis counts, if other than
+    those of `x`: missing ones repeat the last, and what exceeds them is ignored (`resampling.onto_samples`).
     """
+    lengths = x.shape[2:] if lengths is None else lengths
+    bands = [band(*at, ramp) for at in zip(lengths, values, smoothness, strict=True)]
+    if x.is_meta:
+        return x.new_empty(*x.shape[:2], *(at.output_length for at in bands))
     x = _autocast(x)
-    axes = []
-    for length, value, width in zip(x.shape[2:], values, smoothness, strict=True):
-        at = band(length, value, width, ramp)
-        axes.append(learned_axis(at, norm, x.dtype, x.device) if length > 1 else None)
+    axes = [
+        None if at.length == samples == 1 else learned_axis(at, norm, x.dtype, x.device, samples)
+        for at, samples in zip(bands, x.shape[2:], strict=True)
+    ]
     if torch.is_grad_enabled() and stride.requires_grad:
         out: Tensor = _LearnedResample.apply(x, stride, axes)  # type: ignore[no-untyped-call]
         return out
-    return _multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
+    return multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
 
 
 class _LearnedResample(torch.autograd.Function):
@@ -175,7 +204,9 @@ class _LearnedResample(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, stride: Tensor, axes: list[AxisOperator | None]) -> Tensor:
-        return _multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
+        y = multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
+        # Not a view, which could not be changed in place; and no alias of the input, which must not be.
+        return y.clone() if y.data_ptr() == x.data_ptr() else y.detach()
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -190,7 +221,7 @@ class _LearnedResample(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False) if _autocasts(grad) else contextlib.nullcontext():
             grad_x = None
             if ctx.needs_input_grad[0]:
-                grad_x = _multiply_axes(grad, [None if axis is None else axis.matrix.t() for axis in ctx.axes])
+                grad_x = multiply_axes(grad, [None if axis is None else axis.matrix.t() for axis in ctx.axes])
             grad_stride = torch.stack(_stride_gradients(y, grad, ctx.axes)).to(ctx.stride_dtype)
         if math.prod(ctx.stride_shape) == 1:
             grad_stride = grad_stride.sum()
@@ -223,7 +254,7 @@ def _project(x: Tensor, rows: Tensor, axis: int) -> Tensor:
     return torch.bmm(rows.expand(len(x), *rows.shape), blocks)
 
 
-def _multiply_axes(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+def multiply_axes(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     """Apply one matrix (rows, length) per spatial axis of (N, C, *spatial); None leaves an axis as it is."""
     x, first = _packed(x)
     steps = [(first + axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None][::-1]

@@ -1,6 +1,7 @@
 """DiffStride and spectral pooling as modules: they hold parameters and call `functional`."""
 
 import functools
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,12 +16,15 @@ from anystride.functional import (
     check_smoothness,
     downsample,
     per_axis,
+    resize,
     spectral_pool,
 )
 from anystride.resampling import NORMS
 from anystride.window import RAMPS, band, stride_bounds
 
 _live: "weakref.WeakSet[DiffStrideNd]" = weakref.WeakSet()
+# Counts calls of layers, so that the order in which data met them can be told afterwards.
+_calls = itertools.count(1)
 
 
 class DiffStrideNd(nn.Module):
@@ -59,7 +63,7 @@ class DiffStrideNd(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        _leave_graphs()
+        leave_graphs(DiffStrideNd)
         check_choice("ramp", ramp, RAMPS)
         check_choice("norm", norm, NORMS)
         start = check_strides(per_axis("stride", stride, self.spatial_dims))
@@ -77,6 +81,8 @@ class DiffStrideNd(nn.Module):
         # What its maps could take since the last backward pass, per axis.
         self._bounds: list[tuple[float, float]] | None = None
         self._projected = False
+        # The number of its last call; 0 before the first.
+        self._call = 0
         _live.add(self)
 
     def reset_parameters(self) -> None:
@@ -84,11 +90,14 @@ class DiffStrideNd(nn.Module):
         with torch.no_grad():
             self.stride.copy_(torch.tensor(self._start))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Downsample. `lengths`, one per axis, count an axis as longer (its last sample repeats) or shorter."""
         check_input(x, self.spatial_dims)
+        if torch._C._current_graph_task_id() < 0:  # a checkpoint that runs anew in a backward pass is no new call
+            self._call = next(_calls)
         self._watch()
-        self._note_bounds(x.shape[2:])
-        return downsample(x, self.stride, self._values(), self.smoothness, self.ramp, self.norm)
+        self._note_bounds(x.shape[2:] if lengths is None else lengths)
+        return downsample(x, self.stride, self._values(), self.smoothness, self.ramp, self.norm, lengths)
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input, at the current stride."""
@@ -170,7 +179,7 @@ class DiffStrideNd(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        _leave_graphs()
+        leave_graphs(DiffStrideNd)
         _live.add(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffStrideNd":
@@ -183,14 +192,14 @@ class DiffStrideNd(nn.Module):
 
 
 @functools.cache
-def _leave_graphs() -> None:
-    """Keep the learned layers out of `torch.compile`'s graphs.
+def leave_graphs(layer: type[nn.Module]) -> None:
+    """Keep a kind of learned layer out of `torch.compile`'s graphs.
 
     Their sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where
     outside of its graphs it sees no more than a map whose size sometimes changes. This is done when the first layer is
     made and not in a decorator, because it imports the compiler, which takes a second.
     """
-    DiffStrideNd.forward = torch.compiler.disable(DiffStrideNd.forward)  # type: ignore[method-assign]
+    layer.forward = torch.compiler.disable(layer.forward)
 
 
 def reading_waits(stride: Tensor) -> bool:
@@ -278,9 +287,12 @@ class SpectralPoolNd(nn.Module):
         self.size = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Downsample; `lengths` as in `DiffStrideNd.forward`."""
         check_input(x, self.spatial_dims)
-        return spectral_pool(x, self.output_size(x.shape[2:]), self.norm)
+        if lengths is None:
+            return spectral_pool(x, self.output_size(x.shape[2:]), self.norm)
+        return resize(x, self.output_size(lengths), self.norm, lengths)
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input."""
@@ -342,51 +354,3 @@ def check_strides(strides: Sequence[float]) -> tuple[float, ...]:
         if not 1 <= value < math.inf:
             raise ValueError(f"stride must be a finite number of at least 1, got {value}")
     return values
-
-
-def learned_strides(model: nn.Module) -> dict[str, Tensor]:
-    """The strides that a model has learned so far, by parameter name; a shared one appears once.
-
-    Values are those in use (`DiffStrideNd.effective_stride`), detached.
-
-    Example:
-        >>> learned_strides(nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d(stride=(2.0, 3.0))))
-        {'1.stride': tensor([2., 3.])}
-    """
-    strides, seen = {}, set()
-    for name, module in model.named_modules():
-        if isinstance(module, DiffStrideNd) and id(module.stride) not in seen:
-            seen.add(id(module.stride))
-            strides[f"{name}.stride" if name else "stride"] = module.effective_stride().detach()
-    return strides
-
-
-def param_groups(
-    model: nn.Module, lr: float, weight_decay: float = 0.0, stride_lr: float | None = None
-) -> list[dict[str, Any]]:
-    """Parameter groups for any `torch.optim` optimiser: strides never decay and may have their own learning rate.
-
-    Args:
-        model: the network; parameters that require no gradient are left out.
-        lr: learning rate.
-        weight_decay: decay of all parameters but strides.
-        stride_lr: learning rate of the strides; `lr` if None.
-
-    Returns:
-        One group, or two if the model learns strides.
-
-    Example:
-        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d())
-        >>> optimiser = torch.optim.SGD(param_groups(model, lr=0.1, weight_decay=5e-3), momentum=0.9)
-        >>> [group["weight_decay"] for group in optimiser.param_groups]
-        [0.005, 0.0]
-    """
-    strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if id(parameter) not in strides]
-    learned = [parameter for parameter in trained if id(parameter) in strides]
-    groups = [
-        {"params": weights, "lr": lr, "weight_decay": weight_decay},
-        {"params": learned, "lr": lr if stride_lr is None else stride_lr, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

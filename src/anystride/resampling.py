@@ -48,33 +48,63 @@ def spectral_matrix(
 ) -> Tensor:
     """The matrix of spectral pooling on one axis (section 2.3): gain 1 on all frequencies that the output can hold.
 
+    Where the output is the longer one, all frequencies of the input pass and the rest is zero.
+
     Returns:
         (output_length, length).
     """
+    if output_length > length:  # the same sum with the two grids' parts exchanged
+        shorter = spectral_matrix(output_length, length, dtype=torch.float64)
+        matrix = shorter.t() * (output_length / length * _gain(length, output_length, norm))
+        return matrix.contiguous().to(device, dtype)
     passed = (output_length - 1) // 2
     unpaired = 1.0 if output_length % 2 == 0 else 0.0
     matrix = _cosine_sum(length, output_length, passed, {}, unpaired)
     return matrix.mul_(_gain(length, output_length, norm)).to(device, dtype)
 
 
-def learned_axis(at: Band, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
-    """Matrix and probe of a learned axis, from the cache if its stride stood still."""
-    return _cache.get(("learned", at, norm, dtype, device), lambda: _make_learned(at, norm, dtype, device))
-
-
-def spectral_axis(length: int, output_length: int, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
-    """Matrix of a fixed axis, from the cache if it was asked for before."""
+def learned_axis(
+    at: Band, norm: str, dtype: torch.dtype, device: torch.device, samples: int | None = None
+) -> AxisOperator:
+    """Matrix and probe of a learned axis of which `samples` are there, from the cache if its stride stood still."""
+    samples = at.length if samples is None else samples
     return _cache.get(
-        ("spectral", length, output_length, norm, dtype, device),
-        lambda: AxisOperator(spectral_matrix(length, output_length, norm, dtype=dtype, device=device)),
+        ("learned", at, norm, dtype, device, samples), lambda: _make_learned(at, norm, dtype, device, samples)
     )
 
 
-def _make_learned(at: Band, norm: str, dtype: torch.dtype, device: torch.device) -> AxisOperator:
+def spectral_axis(
+    length: int, output_length: int, norm: str, dtype: torch.dtype, device: torch.device, samples: int
+) -> AxisOperator:
+    """Matrix of a fixed axis of which `samples` are there, from the cache if it was asked for before."""
+
+    def make() -> AxisOperator:
+        matrix = spectral_matrix(length, output_length, norm, dtype=torch.float64)
+        return AxisOperator(onto_samples(matrix, samples).to(device, dtype))
+
+    return _cache.get(("spectral", length, output_length, norm, dtype, device, samples), make)
+
+
+def onto_samples(matrix: Tensor, samples: int) -> Tensor:
+    """(h, L) for an axis on which only the first `samples` are there and the last one repeats up to L.
+
+    Where there are more than L, the rest is ignored. A map that is short of its partner's by a sample (a pooling
+    window that found no room, say) so meets the same grid without a padded copy.
+    """
+    length = matrix.shape[1]
+    if samples >= length:
+        return torch.nn.functional.pad(matrix, (0, samples - length))
+    kept = matrix[:, :samples].clone()
+    kept[:, -1] += matrix[:, samples:].sum(dim=1)
+    return kept
+
+
+def _make_learned(at: Band, norm: str, dtype: torch.dtype, device: torch.device, samples: int) -> AxisOperator:
     # The probe meets rounded outputs: it works in float32 even for half-precision maps.
     precise = torch.float64 if dtype == torch.float64 else torch.float32
     probe = _probe(at, floor=quotient_floor(dtype))
-    return AxisOperator(band_matrix(at, norm).to(device, dtype), probe.to(device, precise))
+    matrix = onto_samples(band_matrix(at, norm), samples)
+    return AxisOperator(matrix.to(device, dtype), probe.to(device, precise))
 
 
 def quotient_floor(dtype: torch.dtype) -> float:

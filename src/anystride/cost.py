@@ -1,0 +1,398 @@
+"""Multiply-accumulates of one forward pass, counted on tensors without data, and how strides move them.
+
+Convolutions and matrix products count as `torch.utils.flop_counter` counts them, and the products with which the
+learned layers resample count as `functional.multiply_axes` runs them. Each dimension of a map knows which learned
+lengths it is proportional to, so every count has a derivative with respect to every stride that came before it.
+"""
+
+import math
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop
+
+from anystride.attach import Resample, SizeOf
+from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.trace import Execution, arguments, tensors
+from anystride.window import Band, band
+
+aten = torch.ops.aten
+
+# What one dimension is proportional to: d log(its length) / d log(a learned length).
+Label = Mapping["Length", float]
+NONE: Label = {}
+
+_TAG = "_anystride_lengths"
+_FORMULAS = {**flop_registry, aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+_OPERATORS = (DiffStrideNd, SpectralPoolNd, Resample)
+# Structures that are kept per model: a stride that wavers between two sizes is traced twice, not at each turn.
+_KEPT = 16
+
+
+@dataclass(eq=False)
+class Length:
+    """The length of one axis after one call of a learned layer.
+
+    Attributes:
+        layer: the layer, weakly.
+        axis: which of its spatial axes.
+        counted: samples L that the axis counted before.
+        samples: samples h that it had after.
+        before: what L is proportional to.
+    """
+
+    layer: "weakref.ref[DiffStrideNd]"
+    axis: int
+    counted: int
+    samples: int
+    before: Label
+
+    def band(self) -> Band:
+        """What the axis keeps at the stride that the layer has now."""
+        layer = self.layer()
+        assert layer is not None
+        return band(self.counted, layer._values()[self.axis], layer.smoothness[self.axis], layer.ramp)
+
+    def slopes(self) -> tuple[float, float]:
+        """d log h / d log L and d log h / d S of h = L / S, plus 2 R for "outer"; S has no part where h is held at L.
+
+        The steps of the rounding to whole samples are left out of h, but h itself is the whole number.
+        """
+        layer = self.layer()
+        assert layer is not None
+        at = self.band()
+        kept = at.length / at.stride
+        reach = 2 * layer.smoothness[self.axis] if layer.ramp == "outer" else 0.0
+        if at.length == 1 or (reach and kept + reach >= at.length):
+            return 1.0, 0.0
+        share = kept / self.samples
+        return share, -share / at.stride
+
+
+@dataclass
+class Account:
+    """What a pass cost, and on which learned lengths that depends.
+
+    Attributes:
+        total: multiply-accumulates.
+        lengths: the learned lengths in the order in which they came about.
+        weights: d total / d log(length).
+    """
+
+    total: int
+    lengths: list[Length]
+    weights: dict[Length, float]
+
+    def stands(self) -> bool:
+        """Whether a pass at the present strides would meet the same sizes."""
+        return all(n.layer() is not None and n.band().output_length == n.samples for n in self.lengths)
+
+    def slopes(self) -> dict[DiffStrideNd, list[float]]:
+        """d total / d S per layer that ran, one entry per spatial axis."""
+        pull = dict(self.weights)
+        slopes: dict[DiffStrideNd, list[float]] = {}
+        for length in reversed(self.lengths):
+            layer = length.layer()
+            assert layer is not None
+            along_length, along_stride = length.slopes()
+            felt = pull.get(length, 0.0)
+            slopes.setdefault(layer, [0.0] * layer.spatial_dims)[length.axis] += felt * along_stride
+            for earlier, share in length.before.items():
+                pull[earlier] = pull.get(earlier, 0.0) + felt * along_length * share
+        return slopes
+
+
+def multiply_accumulates(model: nn.Module, example: Any) -> int:
+    """Multiply-accumulates of an evaluation pass at the present strides, for all samples of `example` together.
+
+    Args:
+        model: any module. One that cannot run on tensors without data runs for real.
+        example: a tensor, a tuple of positional or a mapping of keyword arguments; only shapes matter.
+    """
+    return _count(model, example).total
+
+
+def account(model: nn.Module, example: Any) -> Account:
+    """The costs of an evaluation pass at the present strides; from memory where the sizes have been met before.
+
+    The memory notices modules that were exchanged and strides that moved, but no other attribute that changed.
+    """
+    leaves = tree_leaves(arguments(example))
+    shapes = tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v) for v in leaves)
+    key = (shapes, tuple(map(id, model.modules())))
+    kept = _accounts.setdefault(model, [])
+    for number, (known, found) in enumerate(kept):
+        if known == key and found.stands():
+            kept.insert(0, kept.pop(number))
+            return found
+    found = _count(model, example)
+    kept.insert(0, (key, found))
+    del kept[_KEPT:]
+    return found
+
+
+_accounts: "weakref.WeakKeyDictionary[nn.Module, list[tuple[Any, Account]]]" = weakref.WeakKeyDictionary()
+
+
+def _count(model: nn.Module, example: Any) -> Account:
+    with torch.inference_mode(False):
+        try:
+            ledger = Ledger()
+            ledger.run(model, example, training=False)
+        except Exception:  # it looks at values, or holds tensors that are neither parameters nor buffers
+            ledger = Ledger()
+            ledger.run(model, example, training=False, meta=False)
+    return Account(ledger.total, ledger.lengths, ledger.weights)
+
+
+class Ledger(Execution):
+    """A forward pass that counts. Labels of a map's dimensions travel with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self.lengths: list[Length] = []
+        self.weights: dict[Length, float] = {}
+        self._left_by: dict[nn.Module, list[Label]] = {}
+        # What a dimension was made of, by its length, for the view that takes it apart again.
+        self._merged: dict[tuple[int, frozenset[Length]], tuple[list[int], list[Label]]] = {}
+        # Labels by place from the end and length, for what is enlarged to the size of another map.
+        self._met: dict[tuple[int, int], Label] = {}
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        packet = func.overloadpacket
+        formula = _FORMULAS.get(packet)
+        if formula is not None and not (self.stack and isinstance(self.stack[-1][1], _OPERATORS)):
+            flops: int = formula(*args, **kwargs, out_val=out)
+            self._add(flops // 2, _factors(packet, args))
+        given = tensors((args, kwargs))
+        known = any(hasattr(t, _TAG) for t in given)
+        for t in tensors(out):
+            if known and not any(t is x for x in given):
+                _set(t, self._labels(func, args, kwargs, given, t))
+            if t.dim() > 2 and packet in (aten.convolution, aten.native_batch_norm, aten.cat):
+                for place in range(2, t.dim()):
+                    self._met[t.dim() - place, t.shape[place]] = _get(t)[place]
+        return out
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(module, (DiffStrideNd, SpectralPoolNd)):
+            x, *rest = args
+            counted = x.shape[2:] if not rest or rest[0] is None else rest[0]
+        if isinstance(module, DiffStrideNd):
+            self._learned(module, x, counted, output)
+        elif isinstance(module, SpectralPoolNd):
+            shares = [0.0] * len(counted)
+            if module.stride is not None:
+                shares = [n / s / h for n, s, h in zip(counted, module.stride, output.shape[2:], strict=True)]
+            before = _get(x)[2:]
+            after = [_scale(b, share) for b, share in zip(before, shares, strict=True)]
+            self._products(x, output.shape[2:], after, counted)
+            _set(output, [*_get(x)[:2], *after])
+        elif isinstance(module, Resample) and (module.pool is None or module.leader is not None):
+            x = args[0]
+            nothing = [NONE] * (x.dim() - 2)
+            after = nothing if module.leader is None else self._left_by.get(module.leader, nothing)
+            if module.pool is None and module.mode is None:
+                self._products(x, output.shape[2:], after, x.shape[2:])
+            _set(output, [*_get(x)[:2], *after])
+        if isinstance(module, (Resample, SizeOf)):
+            self._left_by[module] = _get(output)[2:]
+
+    def _learned(self, layer: DiffStrideNd, x: Tensor, counted: Sequence[int], output: Tensor) -> None:
+        before = _get(x)[2:]
+        after: list[Label] = []
+        for axis, (length, samples) in enumerate(zip(counted, output.shape[2:], strict=True)):
+            self.lengths.append(Length(weakref.ref(layer), axis, length, samples, before[axis]))
+            after.append({self.lengths[-1]: 1.0})
+        # Where the sizes agree its matrix is still a low-pass; a single sample passes.
+        self._products(x, output.shape[2:], after, [0 if n > 1 else n for n in counted])
+        _set(output, [*_get(x)[:2], *after])
+
+    def _products(self, x: Tensor, sizes: Sequence[int], after: Sequence[Label], same: Sequence[int]) -> None:
+        """Count what `functional.multiply_axes` does, in its order; an axis of n samples that stays n = same rests."""
+        shape, labels = list(x.shape), _get(x)
+        axes = [a for a, h in enumerate(sizes) if not (shape[2 + a] == same[a] == h)][::-1]
+        for axis in sorted(axes, key=lambda a: sizes[a] / shape[2 + a]):
+            self._add(math.prod(shape) * sizes[axis], [*labels, after[axis]])
+            shape[2 + axis], labels[2 + axis] = sizes[axis], after[axis]
+
+    def _add(self, macs: int, factors: Iterable[Label]) -> None:
+        self.total += macs
+        for label in factors:
+            for length, exponent in label.items():
+                self.weights[length] = self.weights.get(length, 0.0) + macs * exponent
+
+    def _labels(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], out: Tensor
+    ) -> list[Label]:
+        """What each dimension of an operation's result is proportional to."""
+        packet = func.overloadpacket
+        name = packet.__name__
+        if packet in _PRODUCTS:
+            first, second = _operands(packet, args)
+            return [*first[:-1], second[-1]]
+        x = given[0]
+        labels = _get(x)
+        if packet is aten.convolution:
+            return [labels[0], NONE, *labels[2:]]
+        if name in _VIEWS:
+            return self._regroup(x.shape, labels, out.shape)
+        if packet is aten.permute:
+            return [labels[d] for d in args[1]]
+        if packet in (aten.transpose, aten.t):
+            a, b = args[1:3] if packet is aten.transpose else (0, -1)
+            labels[a], labels[b] = labels[b], labels[a]
+            return labels
+        if packet in (aten.cat, aten.stack):
+            return _joined(packet, args, kwargs)
+        if name.startswith("_adaptive") or name.startswith("adaptive"):
+            return [*labels[: x.dim() - len(args[1])], *[NONE] * len(args[1])]
+        named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
+        if name.startswith("upsample") and not _scaled(named):
+            places = range(2, out.dim())
+            return [*labels[:2], *(self._met.get((out.dim() - p, out.shape[p]), NONE) for p in places)]
+        dims = named.get("dim")
+        dims = [dims] if isinstance(dims, int) else dims
+        if dims and out.dim() == x.dim() - len(dims):
+            gone = {d % x.dim() for d in dims}
+            return [label for d, label in enumerate(labels) if d not in gone]
+        if out.dim() < max(t.dim() for t in given):
+            return _subsequence(x.shape, labels, out.shape)
+        return _broadcast(given, out)
+
+    def _regroup(self, before: Sequence[int], labels: Sequence[Label], after: Sequence[int]) -> list[Label]:
+        """Labels after a view: dimensions meet in groups of equal products."""
+        result: list[Label] = []
+        i = j = 0
+        while i < len(before) and j < len(after):
+            start_i, start_j = i, j
+            p, q, i, j = before[i], after[j], i + 1, j + 1
+            while p != q and (i < len(before) if p < q else j < len(after)):
+                if p < q:
+                    p, i = p * before[i], i + 1
+                else:
+                    q, j = q * after[j], j + 1
+            result += self._group(before[start_i:i], labels[start_i:i], after[start_j:j])
+        return (result + [NONE] * len(after))[: len(after)]
+
+    def _group(self, before: Sequence[int], labels: Sequence[Label], after: Sequence[int]) -> list[Label]:
+        merged = _merge(labels)
+        if not merged or len(after) == 1:
+            if merged and len(before) > 1:
+                self._merged[after[0], frozenset(merged)] = list(before), list(labels)
+            return [merged] if len(after) == 1 else [NONE] * len(after)
+        if len(before) == 1:
+            sizes, parts = self._merged.get((before[0], frozenset(merged)), ([], []))
+            if sizes == list(after):
+                return list(parts)
+        elif [n for n in before if n > 1] == [n for n in after if n > 1]:
+            longer = iter([label for n, label in zip(before, labels, strict=True) if n > 1])
+            return [next(longer) if n > 1 else NONE for n in after]
+        result = [dict[Length, float]() for _ in after]
+        rest = []
+        for length, exponent in merged.items():
+            fits = [d for d, n in enumerate(after) if n == length.samples and not result[d]]
+            if fits:
+                result[fits[0]][length] = exponent
+            else:
+                rest.append(length)
+        # One that was cut into windows goes to their number, which stands first.
+        free = [d for d, n in enumerate(after) if n > 1 and not result[d]] or [0]
+        free = free[:1] if len(rest) == 1 else free[-len(rest) :] or [0]
+        for number, length in enumerate(sorted(rest, key=lambda n: n.axis)):
+            result[free[min(number, len(free) - 1)]][length] = merged[length]
+        return [*result]
+
+
+_VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "flatten", "unflatten"}
+
+# Matrix products, and which argument their first matrix is.
+_PRODUCTS = {aten.mm: 0, aten.addmm: 1, aten.bmm: 0, aten.baddbmm: 1}
+
+
+def _get(t: Tensor) -> list[Label]:
+    return list(getattr(t, _TAG, ())) or [NONE] * t.dim()
+
+
+def _set(t: Tensor, labels: Sequence[Label]) -> None:
+    if any(labels) and len(labels) == t.dim():
+        setattr(t, _TAG, tuple(labels))
+    elif hasattr(t, _TAG):
+        delattr(t, _TAG)
+
+
+def _operands(packet: Any, args: tuple[Any, ...]) -> tuple[list[Label], list[Label]]:
+    first = _PRODUCTS[packet]
+    return _get(args[first]), _get(args[first + 1])
+
+
+def _factors(packet: Any, args: tuple[Any, ...]) -> list[Label]:
+    """The labels of all dimensions that a count multiplies."""
+    if packet in _PRODUCTS:
+        first, second = _operands(packet, args)
+        return [*first, second[-1]]
+    x = _get(args[0])
+    if len(x) == 4 and "attention" in packet.__name__:
+        return [*x, _get(args[1])[-2]]
+    return [x[0], *x[2:]]
+
+
+def _scale(label: Label, share: float) -> Label:
+    return {length: exponent * share for length, exponent in label.items()} if share else NONE
+
+
+def _merge(labels: Iterable[Label]) -> dict[Length, float]:
+    merged: dict[Length, float] = {}
+    for label in labels:
+        for length, exponent in label.items():
+            merged[length] = merged.get(length, 0.0) + exponent
+    return merged
+
+
+def _joined(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Label]:
+    """Along the dimension of a concatenation each part has the weight of its length."""
+    parts = [t for t in args[0] if t.numel()]
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % (parts[0].dim() + (packet is aten.stack))
+    labels = [next((found for t in parts if (found := _get(t)[d])), NONE) for d in range(parts[0].dim())]
+    if packet is aten.stack:
+        return [*labels[:dim], NONE, *labels[dim:]]
+    whole = sum(t.shape[dim] for t in parts)
+    labels[dim] = _merge(_scale(_get(t)[dim], t.shape[dim] / whole) for t in parts)
+    return labels
+
+
+def _subsequence(before: Sequence[int], labels: Sequence[Label], after: Sequence[int]) -> list[Label]:
+    """Labels where dimensions went missing: each that stayed is the next one of its length."""
+    result: list[Label] = []
+    at = 0
+    for n in after:
+        at = next((d for d in range(at, len(before)) if before[d] == n), len(before))
+        result.append(labels[at] if at < len(before) else NONE)
+        at += 1
+    return result
+
+
+def _broadcast(given: Sequence[Tensor], out: Tensor) -> list[Label]:
+    """Labels where dimensions keep their places: from an input as long there, or else (pooling, a slice) the first."""
+    labels: list[Label] = []
+    for place in range(1, out.dim() + 1):
+        n = out.shape[-place]
+        aligned = [(t.shape[-place], _get(t)[-place]) for t in given if t.dim() >= place]
+        found = [label for m, label in aligned if label and m == n]
+        if not found and given[0].dim() == out.dim() and n > 1:
+            found = [aligned[0][1]]
+        labels.append(found[0] if found else NONE)
+    return labels[::-1]
+
+
+def _scaled(named: Mapping[str, Any]) -> bool:
+    """Whether an interpolation with these arguments enlarges by a factor and not to a size."""
+    factors = named.get("scale_factors") or [value for key, value in named.items() if key.startswith("scales")]
+    return any(factor is not None for factor in factors)

@@ -1,0 +1,55 @@
+"""The strides among a model's parameters: their values, and how an optimiser treats them."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from anystride.layers import DiffStrideNd
+
+
+def learned_strides(model: nn.Module) -> dict[str, Tensor]:
+    """The strides that a model has learned so far, by parameter name; a shared one appears once.
+
+    Values are those in use (`DiffStrideNd.effective_stride`), detached.
+
+    Example:
+        >>> learned_strides(nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d(stride=(2.0, 3.0))))
+        {'1.stride': tensor([2., 3.])}
+    """
+    strides, seen = {}, set()
+    for name, module in model.named_modules():
+        if isinstance(module, DiffStrideNd) and id(module.stride) not in seen:
+            seen.add(id(module.stride))
+            strides[f"{name}.stride" if name else "stride"] = module.effective_stride().detach()
+    return strides
+
+
+def param_groups(
+    model: nn.Module, lr: float, weight_decay: float = 0.0, stride_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Parameter groups for any `torch.optim` optimiser: strides never decay and may have their own learning rate.
+
+    Args:
+        model: the network; parameters that require no gradient are left out.
+        lr: learning rate.
+        weight_decay: decay of all parameters but strides.
+        stride_lr: learning rate of the strides; `lr` if None.
+
+    Returns:
+        One group, or two if the model learns strides.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d())
+        >>> optimiser = torch.optim.SGD(param_groups(model, lr=0.1, weight_decay=5e-3), momentum=0.9)
+        >>> [group["weight_decay"] for group in optimiser.param_groups]
+        [0.005, 0.0]
+    """
+    strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if id(parameter) not in strides]
+    learned = [parameter for parameter in trained if id(parameter) in strides]
+    groups = [
+        {"params": weights, "lr": lr, "weight_decay": weight_decay},
+        {"params": learned, "lr": lr if stride_lr is None else stride_lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

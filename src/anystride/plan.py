@@ -1,0 +1,164 @@
+"""What a conversion does to a model, as data: printed as a table, kept as JSON, applied again without the search."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = {
+    "learn": "learns",
+    "share": "tied",
+    "follow": "follows",
+    "keep": "keeps size",
+    "stay": "stays",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One place that changes the resolution, and what becomes of it.
+
+    Attributes:
+        name: qualified name of the module.
+        index: which of the module's resolution-changing operations; -1 for the module's output.
+        kind: what it was, in words.
+        how: how it is replaced: "stride" (the module's stride is set to 1, the operator follows), "replace" (the module
+            is the operator), "graph" (a function call in the module's forward), "output" (the operator follows the
+            module), "enlarge" (interpolation to another size), "note" (nothing but its size is read); "" if it stays.
+        role: "learn" (a stride of its own), "share" (the stride of `leader`, whose maps it meets), "follow" (the size
+            of `leader`, no stride), "keep" (a fixed size), "stay".
+        leader: key of the change it is tied to, or "input" for the model's input.
+        group: number of the operator that it shares with all changes of that number.
+        stride, span, padding, same, ceil: as in `attach.Geometry`.
+        before: spatial sizes of its input and output.
+        after: spatial size of its output in the converted model.
+        why: operations that tie it, or the reason for which it stays.
+        mode, align_corners: of what enlarges.
+        copies: whether its output is copied, because the next operation works in place.
+    """
+
+    name: str
+    index: int
+    kind: str
+    how: str
+    role: str
+    stride: tuple[int, ...]
+    span: tuple[int, ...]
+    padding: tuple[int, ...]
+    before: tuple[tuple[int, ...], tuple[int, ...]]
+    leader: str | None = None
+    group: int | None = None
+    same: bool = False
+    ceil: bool = False
+    after: tuple[int, ...] | None = None
+    why: str = ""
+    mode: str | None = None
+    align_corners: bool | None = None
+    copies: bool = False
+
+    @property
+    def key(self) -> str:
+        """Identity: the module's name, and a number where that is not enough."""
+        return self.name if self.index <= 0 else f"{self.name}#{self.index}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `convert_` did, or would do.
+
+    `print(plan)` shows a table: what is replaced, what is tied to what and by which operation, what stays and why,
+    sizes and multiply-accumulates before and after. `to_json` and `from_json` keep it beside a checkpoint;
+    `anystride.apply_(model, plan)` repeats it on a fresh model.
+
+    Attributes:
+        changes: one per place that changes the resolution, in the order of execution.
+        method: "diffstride" or "spectral".
+        ramp, smoothness, shared: of the learned layers.
+        macs: multiply-accumulates for the example before and after; None if they were not counted.
+    """
+
+    changes: tuple[Change, ...] = ()
+    method: str = "diffstride"
+    ramp: str = "inner"
+    smoothness: float = 4.0
+    shared: bool = False
+    macs: tuple[int, int] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def replaced(self) -> tuple[Change, ...]:
+        """The changes that touch the model."""
+        return tuple(change for change in self.changes if change.role != "stay")
+
+    @property
+    def stays(self) -> tuple[Change, ...]:
+        """The places that are left as they were, each with its reason."""
+        return tuple(change for change in self.changes if change.role == "stay")
+
+    def to_json(self) -> str:
+        """The plan as JSON."""
+        return json.dumps({"schema": 1, **dataclasses.asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """The plan that `to_json` wrote; a ValueError that says so if `text` is something else."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data.pop("schema") != 1:
+                raise ValueError("another schema")
+            changes = tuple(Change(**_tuples(change)) for change in data.pop("changes"))
+            return cls(changes=changes, **_tuples(data))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"text must be a plan as Plan.to_json writes it, got {text[:60]!r} ({error})") from None
+
+    def __str__(self) -> str:
+        if not self.changes:
+            return "Nothing in this model changes the resolution by a fixed factor."
+        rows = [("layer", "was", "stride", "becomes", "in", "out", "out now", "why")]
+        rows.extend(
+            (
+                change.key or "(model)",
+                change.kind,
+                _size(change.stride) if max(change.stride) > 1 or change.how == "output" else "",
+                self._becomes(change),
+                _size(change.before[0]),
+                _size(change.before[1]),
+                "" if change.after is None or change.role == "stay" else _size(change.after),
+                change.why,
+            )
+            for change in self.changes
+        )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * w for w in [*widths, 3]))
+        learned = len({change.group for change in self.changes if change.role in ("learn", "share")})
+        kind = "learned strides" if self.method == "diffstride" else "spectral poolings"
+        lines.append(f"{learned} {kind} for {len(self.replaced)} of {len(self.changes)} places ({self.ramp} ramp)")
+        if self.macs is not None:
+            before, after = self.macs
+            lines.append(
+                f"multiply-accumulates: {before / 1e6:,.1f} M before, {after / 1e6:,.1f} M after"
+                f" ({after / max(before, 1):.2f}x)"
+            )
+        return "\n".join([*lines, *self.notes])
+
+    def _becomes(self, change: Change) -> str:
+        names = {"learn": "DiffStride" if self.method == "diffstride" else "spectral pooling"}
+        word = names.get(change.role, ROLES[change.role])
+        return (
+            f"{word} with {change.leader}"
+            if change.role == "share"
+            else (f"{word} {change.leader}" if change.role == "follow" else word)
+        )
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value

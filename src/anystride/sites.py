@@ -1,0 +1,172 @@
+"""The places of a model that change the resolution by a fixed factor, found by running it once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anystride.trace import Execution, tensors
+
+aten = torch.ops.aten
+
+POOLS = {
+    aten.max_pool2d_with_indices.default: "max pooling",
+    aten.max_pool3d_with_indices.default: "max pooling",
+    aten.avg_pool2d.default: "average pooling",
+    aten.avg_pool3d.default: "average pooling",
+}
+SiteKey = tuple[str, int]
+
+
+@dataclass
+class Site:
+    """A place in the model that changes the resolution by a fixed factor, as its first call in an ordinary run shows.
+
+    Attributes:
+        owner: qualified name of the module that ran the operation.
+        index: which of its owner's operations of this family it is.
+        kind: what it is, in words.
+        grows: whether it enlarges the map.
+        stride, span, padding, ceil: as in `attach.Geometry`; 1, 0 and False where they mean nothing.
+        sizes: spatial sizes of input and output of each call.
+        fixed_filter: a convolution whose weights are not learned, one per channel: blur pooling.
+        lone: whether it is the only operation of this family that its owner runs in a call.
+    """
+
+    owner: str
+    index: int
+    kind: str
+    grows: bool
+    stride: tuple[int, ...]
+    span: tuple[int, ...]
+    padding: tuple[int, ...]
+    ceil: bool = False
+    fixed_filter: bool = False
+    lone: bool = True
+    sizes: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    @property
+    def key(self) -> SiteKey:
+        """Identity."""
+        return self.owner, self.index
+
+
+def describe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """What a resolution-changing operation is, as arguments of `Site`; None for any other operation."""
+    if func is aten.convolution.default:
+        x, weight, _, stride, padding, dilation, transposed = args[:7]
+        axes = x.dim() - 2
+        stride, padding, dilation = (_spread(v, axes) for v in (stride, padding, dilation))
+        span = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
+        depthwise = args[8] == x.shape[1] == weight.shape[0] and not isinstance(weight, nn.Parameter)
+        return {
+            "kind": "transposed convolution" if transposed else "convolution",
+            "grows": transposed,
+            "stride": stride,
+            "span": span,
+            "padding": padding,
+            "fixed_filter": depthwise,
+        }
+    if func in POOLS:
+        axes = args[0].dim() - 2
+        named = dict(zip(func_names(func), args, strict=False)) | kwargs
+        kernel = _spread(named["kernel_size"], axes)
+        stride = _spread(named.get("stride") or kernel, axes)
+        padding = _spread(named.get("padding", 0), axes)
+        dilation = _spread(named.get("dilation", 1), axes)
+        return {
+            "kind": POOLS[func],
+            "grows": False,
+            "stride": stride,
+            "span": tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)),
+            "padding": padding,
+            "ceil": bool(named.get("ceil_mode", False)),
+        }
+    name = func.overloadpacket.__name__
+    if "upsample" in name or name == "pixel_shuffle":
+        axes = args[0].dim() - 2
+        named = dict(zip(func_names(func), args, strict=False)) | kwargs
+        scales = named.get("scale_factors") or [v for k, v in named.items() if k.startswith("scales")]
+        fixed = name == "pixel_shuffle" or any(scale is not None for scale in scales)
+        stride = (2,) * axes if fixed else (1,) * axes  # whatever the factor is: it is fixed
+        return {
+            "kind": "pixel shuffle" if name == "pixel_shuffle" else "interpolation",
+            "grows": True,
+            "stride": stride,
+            "span": (1,) * axes,
+            "padding": (0,) * axes,
+        }
+    return None
+
+
+def func_names(func: Any) -> list[str]:
+    """Names of an operator's arguments."""
+    return [argument.name for argument in func._schema.arguments]
+
+
+def _spread(value: Any, axes: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return values if len(values) == axes else values * axes
+
+
+class Walk(Execution):
+    """A forward pass that knows its sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[int] = []
+
+    def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.frames.append(0)
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        self.frames.pop()
+        return None
+
+    def place(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[SiteKey, dict[str, Any]] | None:
+        """Key and description if this operation belongs to a family of sites, at whatever stride."""
+        what = describe(func, args, kwargs)
+        if what is None or not self.stack:
+            return None
+        key = (self.stack[-1][0], self.frames[-1])
+        self.frames[-1] += 1
+        return key, what
+
+
+class Survey(Walk):
+    """An ordinary pass: finds the sites. `named` modules count as sites of stride 1 by their output."""
+
+    def __init__(self, sites: dict[SiteKey, Site], named: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.sites, self.named = sites, set(named)
+        self.slices: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        at = self.place(func, args, kwargs)
+        if at is not None:
+            key, what = at
+            if max(what["stride"]) > 1:
+                site = self.sites.setdefault(key, Site(key[0], key[1], **what))
+                site.sizes.append((tuple(args[0].shape[2:]), tuple(tensors(out)[0].shape[2:])))
+        elif func is aten.slice.Tensor and len(args) > 4 and args[4] > 1 and args[0].dim() > 2 and self.stack:
+            self.slices[self.stack[-1][0]] = "a slice with a step"
+        return out
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        self.counts[name] = max(self.frames[-1], self.counts.get(name, 0))
+        if self.frames[-1] > 1:
+            for index in range(self.frames[-1]):
+                if (name, index) in self.sites:
+                    self.sites[name, index].lone = False
+        if name in self.named:
+            if not isinstance(output, Tensor) or output.dim() < 3:
+                raise ValueError(f"learnable: {name!r} must give one map (N, C, *spatial)")
+            axes, size = output.dim() - 2, tuple(output.shape[2:])
+            one = (1,) * axes
+            site = self.sites.setdefault((name, -1), Site(name, -1, "output", False, one, one, (0,) * axes))
+            site.sizes.append((size, size))
+        return super().left(name, module, args, output)

@@ -1,0 +1,134 @@
+"""One forward pass of a model, seen operation by operation, on tensors that have shapes but no data."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from anystride.layers import DiffStrideNd
+
+TAG = "_anystride_tag"
+
+
+class Execution(TorchDispatchMode):
+    """Sees each operation of a forward pass, and which module called it. Subclasses say what they want to know.
+
+    Attributes:
+        stack: names and modules of the calls that are under way, the innermost last.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stack: list[tuple[str, nn.Module]] = []
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operation and return its result, or another in its place."""
+        return func(*args, **kwargs)
+
+    def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Called before a module runs."""
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Called after a module has run; a result other than None takes the place of its output."""
+
+    def given(self, inputs: list[Tensor]) -> None:
+        """Called with the tensors that the model is given."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.operation(func, args, kwargs or {})
+
+    def run(self, model: nn.Module, example: Any, *, training: bool, meta: bool = True) -> Any:
+        """Run `model` on `example` once; it stays as it was.
+
+        Args:
+            model: any module.
+            example: a tensor, a tuple of positional or a mapping of keyword arguments.
+            training: the mode for all modules but normalisation, whose statistics are never touched.
+            meta: on tensors without data, so that nothing is computed; else for real.
+        """
+        args, kwargs = arguments(example)
+        replaced: dict[str, Tensor] = {}
+        if meta:
+            args, kwargs = tree_map(_to_meta, (args, kwargs))
+            replaced = _meta_state(model)
+        self.stack.clear()
+        self.given(tensors((args, kwargs)))
+        with _mode_of(model, training), self._hooks(model), torch.no_grad(), torch.random.fork_rng(devices=[]), self:
+            return functional_call(model, replaced, args, kwargs)
+
+    @contextlib.contextmanager
+    def _hooks(self, model: nn.Module) -> Iterator[None]:
+        names = {module: name for name, module in reversed(list(model.named_modules()))}
+
+        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self.stack.append((names[module], module))
+            self.entered(names[module], module, args)
+
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            replaced = self.left(names[module], module, args, output)
+            self.stack.pop()
+            return replaced
+
+        handles = []
+        for module in names:
+            handles.append(module.register_forward_pre_hook(enter, prepend=True))
+            handles.append(module.register_forward_hook(leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a call, from an example input in any of its forms."""
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, tuple):
+        return example, {}
+    return (example,), {}
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors in nested arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _to_meta(value: Any) -> Any:
+    return value.detach().to("meta") if isinstance(value, Tensor) else value
+
+
+def _meta_state(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer without its data, but for strides: sizes follow from their values."""
+    strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
+    made: dict[int, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        if id(tensor) not in strides:
+            if id(tensor) not in made:
+                made[id(tensor)] = tensor.detach().to("meta")
+                if isinstance(tensor, nn.Parameter):
+                    made[id(tensor)] = nn.Parameter(made[id(tensor)], requires_grad=False)
+            state[name] = made[id(tensor)]
+    return state
+
+
+@contextlib.contextmanager
+def _mode_of(model: nn.Module, training: bool) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    try:
+        for module in before:
+            module.training = training and not isinstance(module, _NormBase)
+        yield
+    finally:
+        for module, flag in before.items():
+            module.training = flag

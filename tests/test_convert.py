@@ -1,0 +1,592 @@
+"""`convert_` on networks that show one difficulty each."""
+
+import copy
+import itertools
+import json
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import anystride
+from anystride import Plan, apply_, convert_, learned_strides
+from anystride.attach import Resample
+from anystride.layers import DiffStrideNd, SpectralPool2d
+
+
+class Residual(nn.Module):
+    """Two branches of one length."""
+
+    def __init__(self, shortcut=None):
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+        self.shortcut = shortcut or nn.Conv2d(4, 8, 1, stride=2)
+
+    def forward(self, x):
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + self.shortcut(x))
+
+
+class Chains(nn.Module):
+    """A chain of two beside a single step of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.b = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.c = nn.Conv2d(4, 8, 5, stride=4, padding=2)
+
+    def forward(self, x):
+        return torch.cat([self.b(self.a(x)), self.c(x)], dim=1)
+
+
+class Exchange(nn.Module):
+    """Two chains with as many steps, as in HRNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.down1 = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.down2 = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.chain = nn.Sequential(
+            nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        )
+
+    def forward(self, x):
+        return self.down2(self.down1(x)) + self.chain(x)
+
+
+class Mixed(nn.Module):
+    """Inception's reduction: no padding, pooling called as a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(4, 8, 3, stride=2)
+        self.b = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2))
+
+    def forward(self, x):
+        return torch.cat([self.a(x), self.b(x), F.max_pool2d(x, kernel_size=3, stride=2)], 1)
+
+
+class UNet(nn.Module):
+    """Skips over two levels; interpolation as a module, as a function, and a transposed convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.ModuleList([nn.Conv2d(4, 4, 3, padding=1) for _ in range(4)])
+        self.pool = nn.ModuleList([nn.MaxPool2d(2), nn.AvgPool2d(2), nn.MaxPool2d(2)])
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        self.transposed = nn.ConvTranspose2d(4, 4, 2, stride=2)
+
+    def forward(self, x):
+        x0 = self.enc[0](x)
+        x1 = self.enc[1](self.pool[0](x0))
+        x2 = self.enc[2](self.pool[1](x1))
+        x3 = self.enc[3](self.pool[2](x2))
+        y2 = F.interpolate(x3, scale_factor=2) + x2
+        y1 = self.transposed(y2) + x1
+        return torch.cat([self.up(y1), x0], 1)
+
+
+class Blur(nn.Module):
+    """Max pooling at stride 1, then a fixed filter with a stride."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, stride=1)
+        self.blur = BlurPool(4)
+
+    def forward(self, x):
+        return self.blur(self.pool(x))
+
+
+class BlurPool(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("filter", (row[:, None] * row).expand(channels, 1, 3, 3).clone(), persistent=False)
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filter, stride=2, groups=x.shape[1])
+
+
+class Same(nn.Conv2d):
+    """TensorFlow's padding, which depends on stride and size."""
+
+    def forward(self, x):
+        pads = []
+        for n, k, s in reversed(list(zip(x.shape[2:], self.kernel_size, self.stride, strict=True))):
+            total = max((-(-n // s) - 1) * s + k - n, 0)
+            pads += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride)
+
+
+class Fixed(nn.Module):
+    """A flattened map before a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.b = nn.MaxPool2d(2)
+        self.head = nn.Linear(4 * 8 * 8, 3)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x)).flatten(1))
+
+
+def chain(*layers):
+    return nn.Sequential(*layers)
+
+
+NETWORKS = {
+    "convolution": (lambda: chain(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.ReLU(inplace=True)), 1, 1),
+    "no padding": (lambda: chain(nn.Conv2d(4, 8, 3, stride=2), nn.Conv2d(8, 8, 2, stride=2)), 2, 2),
+    "dilated, grouped, reflected": (
+        lambda: chain(nn.Conv2d(4, 8, 3, stride=2, padding=2, dilation=2, groups=4, padding_mode="reflect")),
+        1,
+        1,
+    ),
+    "uneven stride": (lambda: chain(nn.Conv2d(4, 8, 3, stride=(2, 1), padding=1)), 1, 1),
+    "max pooling": (lambda: chain(nn.MaxPool2d(3, stride=2, padding=1)), 1, 1),
+    "ceil": (lambda: chain(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.AvgPool2d(2, ceil_mode=True)), 2, 2),
+    "residual": (Residual, 1, 2),
+    "residual with pooled shortcut": (
+        lambda: Residual(nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(4, 8, 1))),
+        1,
+        2,
+    ),
+    "chains": (Chains, 2, 3),
+    "exchange": (Exchange, 2, 4),
+    "mixed": (Mixed, 1, 3),
+    "decoder": (UNet, 3, 6),
+    "blur": (Blur, 1, 1),
+    "same": (lambda: chain(Same(4, 8, 3, stride=2), Same(8, 8, 5, stride=2)), 2, 2),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    make, strides, places = NETWORKS[request.param]
+    return make(), strides, places
+
+
+def x2d(*size):
+    return torch.randn(2, 4, *(size or (32, 32)))
+
+
+def scatter(model, seed=0):
+    """Random strides in every group."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, DiffStrideNd):
+                module.stride.copy_(1.1 + 2 * torch.rand(module.stride.shape, generator=generator))
+
+
+def test_what_is_learned_and_replaced(network):
+    model, strides, places = network
+    plan = convert_(model, x2d())
+    assert len(learned_strides(model)) == strides
+    assert len(plan.replaced) == places
+    assert not plan.stays
+
+
+def test_shapes_at_start(network):
+    model, _, _ = network
+    before = {size: model(x2d(*size)).shape for size in ((32, 32), (40, 24))}
+    convert_(model, x2d())
+    for size, shape in before.items():
+        assert model(x2d(*size)).shape == shape
+
+
+@pytest.mark.parametrize("size", [(32, 32), (41, 27)])
+def test_any_strides_run_and_learn(network, size):
+    model, _, _ = network
+    convert_(model, x2d())
+    for seed in range(3):
+        scatter(model, seed)
+        model.zero_grad()
+        model(x2d(*size)).square().mean().backward()
+        for stride in {id(m.stride): m.stride for m in model.modules() if isinstance(m, DiffStrideNd)}.values():
+            assert stride.grad is not None
+            assert stride.grad.abs().min() > 0
+
+
+def test_twice_changes_nothing(network):
+    model, _, _ = network
+    convert_(model, x2d())
+    keys = list(model.state_dict())
+    assert not convert_(model, x2d()).replaced
+    assert list(model.state_dict()) == keys
+
+
+def test_dry_run_changes_nothing(network):
+    model, _, _ = network
+    model.eval()
+    before, keys, shown, x = model(x2d()), list(model.state_dict()), repr(model), x2d()
+    before = model(x)
+    dry = convert_(model, x, dry_run=True)
+    assert repr(model) == shown
+    assert list(model.state_dict()) == keys
+    assert torch.equal(model(x), before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert convert_(model, x) == dry
+
+
+def test_weights_keep_names_and_identity(network):
+    model, _, _ = network
+    before = dict(model.named_parameters())
+    convert_(model, x2d())
+    after = dict(model.named_parameters())
+    assert all(after[name] is parameter for name, parameter in before.items())
+    assert all(name.endswith("resample.pool.stride") or ".pool.stride" in name for name in after.keys() - before.keys())
+
+
+def test_plan_is_data(network):
+    model, _, _ = network
+    fresh = copy.deepcopy(model)
+    plan = convert_(model, x2d())
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    apply_(fresh, again)
+    scatter(model)
+    fresh.load_state_dict(model.state_dict())
+    x = x2d(37, 29)
+    assert torch.equal(fresh(x), model(x))
+
+
+def test_a_copy_is_its_own(network):
+    model, _, _ = network
+    convert_(model, x2d())
+    twin = copy.deepcopy(model)
+    scatter(twin)
+    x = x2d(37, 29)
+    start = model(x).shape
+    twin(x).mean().backward()
+    assert model(x).shape == start
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_spectral(network):
+    model, _, _ = network
+    shape = model(x2d()).shape
+    plan = convert_(model, x2d(), method="spectral")
+    assert not learned_strides(model)
+    assert any(isinstance(module, SpectralPool2d) for module in model.modules())
+    assert model(x2d()).shape == shape
+    assert "spectral" in str(plan)
+    model(x2d(41, 27))
+
+
+def test_outer_gives_larger_maps(network):
+    model, _, _ = network
+    shape = model(x2d()).shape
+    convert_(model, x2d(), ramp="outer")
+    got = model(x2d()).shape
+    assert all(a >= b for a, b in zip(got, shape, strict=True))
+
+
+@pytest.mark.parametrize("name", ["convolution", "max pooling", "ceil", "same", "no padding"])
+@pytest.mark.parametrize("size", [(32, 32), (33, 30)])
+def test_stride_one_form_sampled_is_the_layer(name, size):
+    """On the grid, the map that the operator gets is what the layer gave; the last window of ceil pooling aside."""
+    layer = NETWORKS[name][0]()[0]
+    x = x2d(*size)
+    expected = layer(x)
+    grids = []
+    convert_(layer, x)
+    unit = layer.resample
+    pool, unit.pool = unit.pool, None
+    unit.pool = Spy(pool, grids)
+    layer(x)
+    (twin, grid) = grids[0]
+    sampled = twin[..., ::2, ::2]
+    assert sampled.shape == expected.shape
+    torch.testing.assert_close(sampled, expected)
+    assert grid == [2 * n for n in expected.shape[2:]]
+
+
+class Spy(nn.Module):
+    def __init__(self, pool, seen):
+        super().__init__()
+        self.pool, self.seen = pool, seen
+
+    def forward(self, x, lengths=None):
+        self.seen.append((x, lengths))
+        return self.pool(x, lengths)
+
+
+@pytest.mark.parametrize(
+    ("conv", "size"),
+    [(nn.Conv1d, (64,)), (nn.Conv2d, (32, 32)), (nn.Conv3d, (8, 16, 16))],
+    ids=["1d", "2d", "3d"],
+)
+def test_any_number_of_axes(conv, size):
+    axes = len(size)
+    pool = getattr(nn, f"MaxPool{axes}d")
+    average = getattr(nn, f"AvgPool{axes}d")
+    model = nn.Sequential(conv(4, 4, 3, stride=2, padding=1), pool(2), average(2))
+    x = torch.randn(2, 4, *size)
+    shape = model(x).shape
+    convert_(model, x)
+    assert [tuple(stride.shape) for stride in learned_strides(model).values()] == [(axes,)] * 3
+    assert model(x).shape == shape
+    scatter(model)
+    model(x).mean().backward()
+
+
+def test_shared_stride():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1))
+    convert_(model, x2d(), shared=True)
+    assert model[0].resample.pool.stride.shape == (1,)
+
+
+def test_shared_modules_stay_shared():
+    layer = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    shape = model(x2d()).shape
+    convert_(model, x2d(), filter=lambda module, name: True)
+    assert model[0] is model[2]
+    assert model(x2d()).shape == shape
+
+
+def test_filter():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.MaxPool2d(2))
+    plan = convert_(model, x2d(), filter=lambda module, name: isinstance(module, nn.Conv2d))
+    assert [change.name for change in plan.replaced] == ["0"]
+    assert [(change.name, change.why) for change in plan.stays] == [("1", "left out by filter")]
+    assert model[1].stride == 2
+
+
+def test_groups_share_a_stride_that_nothing_ties():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.MaxPool2d(2))
+    convert_(model, x2d(), groups=[("0", "1")])
+    assert model[0].resample.pool is model[1].resample.pool
+    assert len(learned_strides(model)) == 1
+    scatter(model)
+    model(x2d(41, 27)).mean().backward()
+
+
+class Identity(nn.Module):
+    """A residual block that keeps the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x) + x
+
+
+def test_learnable_block_of_stride_one():
+    model = nn.Sequential(Identity(), nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    plan = convert_(model, x2d(), learnable=["0"])
+    assert [change.role for change in plan.changes] == ["learn", "learn"]
+    assert model[0].resample.pool.stride.tolist() == [1, 1]
+    scatter(model)
+    model(x2d(40, 28)).mean().backward()
+    assert model[0].resample.pool.stride.grad.abs().min() > 0
+
+
+def test_learnable_layer_beside_an_identity():
+    with pytest.raises(ValueError, match=r"learnable.*'0.conv' meets its own input .*name the residual block"):
+        convert_(nn.Sequential(Identity()), x2d(), learnable=["0.conv"])
+
+
+def test_flattened_map_keeps_its_size():
+    model = Fixed()
+    plan = convert_(model, x2d())
+    assert [(change.name, change.role) for change in plan.changes] == [("a", "learn"), ("b", "keep")]
+    assert "needs its size" in plan.changes[1].why
+    scatter(model)
+    assert model(x2d()).shape == (2, 3)
+
+
+def test_what_cannot_change_stays_with_its_reason():
+    model = Fixed()
+    model.b = nn.Identity()
+    model.head = nn.Linear(4 * 16 * 16, 3)
+    plan = convert_(model, x2d())
+    assert not plan.replaced
+    assert "head" in plan.stays[0].why
+    assert model.a.stride == (2, 2)
+    assert "stays" in str(plan)
+
+
+def test_pooling_that_gives_indices_stays():
+    model = nn.Sequential(nn.MaxPool2d(2, return_indices=True))
+    plan = convert_(model, x2d())
+    assert "indices" in plan.stays[0].why
+
+
+def test_function_calls_that_cannot_be_traced_stay():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return F.max_pool2d(x, 2) if x.sum() > -1e9 else x
+
+    plan = convert_(Branching(), x2d())
+    assert "make it a module" in plan.stays[0].why
+
+
+def test_function_calls_in_one_mode_only():
+    class Modal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return F.max_pool2d(F.dropout(self.conv(x), training=self.training), 2)
+
+    plan = convert_(Modal(), x2d())
+    assert "differs between training and evaluation" in plan.stays[0].why
+
+
+def test_slices_are_named():
+    class Every(nn.Module):
+        def forward(self, x):
+            return x[:, :, ::2, ::2]
+
+    assert "slice" in str(convert_(nn.Sequential(Every(), nn.MaxPool2d(2)), x2d()))
+
+
+def test_user_hooks_flags_dtypes_survive():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8)).double()
+    model[0].weight.requires_grad = False
+    model[1].eval()
+    seen = []
+    handle = model[0].register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    statistics = copy.deepcopy(model[1].state_dict())
+    convert_(model, x2d().double())
+    seen.clear()
+    model(x2d().double())
+    assert seen == [(2, 8, 16, 16)], "a user's hook sees the map that leaves the layer"
+    assert not model[0].weight.requires_grad
+    assert model.training
+    assert not model[1].training
+    assert model[0].resample.pool.stride.dtype == torch.float32
+    assert all(torch.equal(statistics[key], value) for key, value in model[1].state_dict().items())
+    handle.remove()
+
+
+def test_failure_leaves_the_model_as_it_was(monkeypatch):
+    model = Residual()
+    before = repr(model)
+    calls = itertools.count()
+    place = anystride.surgery.Surgery._place
+
+    def fail(self, *args):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        place(self, *args)
+
+    monkeypatch.setattr(anystride.surgery.Surgery, "_place", fail)
+    with pytest.raises(KeyboardInterrupt):
+        convert_(model, x2d())
+    assert repr(model) == before
+    assert model.conv1.stride == (2, 2)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_model_that_needs_data():
+    """What cannot run on tensors without data runs for real."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+        def forward(self, x):
+            return self.conv(x) / max(x.abs().max().item(), 1e-6)
+
+    model = Scaled()
+    assert [change.role for change in convert_(model, x2d()).changes] == ["learn"]
+
+
+@pytest.mark.parametrize("form", ["tuple", "mapping"])
+def test_forms_of_the_example(form):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+        def forward(self, a, b):
+            return self.conv(a) + self.conv(b)
+
+    example = (x2d(), x2d()) if form == "tuple" else {"a": x2d(), "b": x2d()}
+    model = Two()
+    assert len(convert_(model, example).replaced) == 1
+    assert model(x2d(), x2d()).shape == (2, 4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "fft"}, "method must be one of"),
+        ({"ramp": "steep"}, "ramp must be one of"),
+        ({"smoothness": 0}, "smoothness must be positive"),
+        ({"groups": [("nowhere",)]}, "must name modules of the model, got 'nowhere'"),
+        ({"groups": [("1",)]}, "groups: no stride is learned at '1'"),
+        ({"learnable": ["nowhere"]}, "must name modules of the model, got 'nowhere'"),
+        ({"example_input": 3}, "example_input must be"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2), nn.ReLU())
+    with pytest.raises(ValueError, match=message):
+        convert_(model, **{"example_input": x2d(), **change})
+    assert model[0].stride == (2, 2)
+
+
+def test_example_that_does_not_fit():
+    with pytest.raises(RuntimeError, match="model cannot be run on example_input"):
+        convert_(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2)), x2d())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', json.dumps({"schema": 1, "changes": [{"name": 1}]})])
+def test_json_that_is_no_plan(text):
+    with pytest.raises(ValueError, match="text must be a plan"):
+        Plan.from_json(text)
+
+
+def test_plan_of_another_model():
+    plan = convert_(Residual(), x2d())
+    other = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2))
+    with pytest.raises(ValueError, match="plan does not fit the model, which has no 'conv1', 'shortcut'"):
+        apply_(other, plan)
+    twice = Residual()
+    apply_(twice, plan)
+    with pytest.raises(ValueError, match="has an attribute 'resample' already"):
+        apply_(twice, plan)
+
+
+def test_follower_needs_its_leader():
+    model = Chains()
+    convert_(model, x2d())
+    with pytest.raises(RuntimeError, match="run the whole model"):
+        copy.deepcopy(model).c(x2d())
+
+
+def test_plan_prints_what_matters():
+    text = str(convert_(Chains(), x2d()))
+    for word in ("follows b", "cat in the model", "32x32", "8x8", "multiply-accumulates", "DiffStride"):
+        assert word in text
+
+
+def test_whole_module_can_be_pickled():
+    model = Residual()
+    convert_(model, x2d())
+    again = pickle.loads(pickle.dumps(model))
+    x = x2d()
+    assert torch.equal(again(x), model(x))
+    assert again.conv1.resample.pool is again.shortcut.resample.pool
+
+
+def test_units_of_one_class_meet_one_grid():
+    """A pooled shortcut is a sample short of the convolution beside it on some sizes; they agree nevertheless."""
+    model = Residual(nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(4, 8, 1)))
+    convert_(model, x2d())
+    units = [module for module in model.modules() if isinstance(module, Resample)]
+    for size in range(20, 34):
+        model(x2d(size, size + 1))
+        assert units[0].output_size == units[1].output_size
