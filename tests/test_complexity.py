@@ -1,6 +1,10 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import anystride
 from anystride import DiffStride1d, DiffStride2d
@@ -48,6 +52,38 @@ def test_strides_in_use_count():
     layer = DiffStride2d(1.0)
     layer(torch.randn(1, 1, 32, 32))
     assert anystride.complexity(layer).item() == pytest.approx((28 / 32) ** 2)
+
+
+class Backwards(nn.Module):
+    """Registers its layers in another order than it runs them."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.first, self.idle = DiffStride2d(4.0), DiffStride2d(2.0), DiffStride2d(8.0)
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+def test_layers_count_in_the_order_in_which_data_met_them():
+    model = Backwards()
+    as_registered = 1 / 16 + 1 / 16 / 4 + 1 / 16 / 4 / 64
+    as_run = 1 / 4 + 1 / 4 / 16 + 1 / 4 / 16 / 64
+    assert anystride.complexity(model).item() == pytest.approx(as_registered)
+    model(torch.randn(1, 1, 64, 64))
+    assert anystride.complexity(model).item() == pytest.approx(as_run)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert anystride.complexity(copied).item() == pytest.approx(as_run)
+
+
+def test_checkpointed_segments_do_not_count_as_run_anew():
+    pools = [DiffStride2d(2.0), DiffStride2d(4.0)]
+    x = torch.randn(1, 1, 64, 64, requires_grad=True)
+    for pool in pools:
+        x = checkpoint(pool, x, use_reentrant=False)
+    before = anystride.complexity(nn.ModuleList(pools)).item()
+    x.sum().backward()
+    assert anystride.complexity(nn.ModuleList(pools[::-1])).item() == pytest.approx(before)
 
 
 def test_a_model_without_strides():

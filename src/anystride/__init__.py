@@ -1,8 +1,9 @@
 """Learned downsampling for PyTorch: strides that gradient descent finds."""
 
 from anystride import functional
-from anystride.complexity import complexity
+from anystride.complexity import Budget, complexity, macs
 from anystride.convert import apply_, convert_
+from anystride.freeze import freeze_
 from anystride.layers import (
     DiffStride1d,
     DiffStride2d,
@@ -17,6 +18,7 @@ from anystride.plan import Plan
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "DiffStride1d",
     "DiffStride2d",
     "DiffStride3d",
@@ -27,7 +29,9 @@ __all__ = [
     "apply_",
     "complexity",
     "convert_",
+    "freeze_",
     "functional",
     "learned_strides",
+    "macs",
     "param_groups",
 ]

@@ -5,6 +5,7 @@ learned layers resample count as `functional.multiply_axes` runs them. Each dime
 lengths it is proportional to, so every count has a derivative with respect to every stride that came before it.
 """
 
+import functools
 import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 from anystride.attach import Resample, SizeOf
 from anystride.layers import DiffStrideNd, SpectralPoolNd
@@ -28,7 +28,6 @@ Label = Mapping["Length", float]
 NONE: Label = {}
 
 _TAG = "_anystride_lengths"
-_FORMULAS = {**flop_registry, aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 _OPERATORS = (DiffStrideNd, SpectralPoolNd, Resample)
 # Structures that are kept per model: a stride that wavers between two sizes is traced twice, not at each turn.
 _KEPT = 16
@@ -76,13 +75,7 @@ class Length:
 
 @dataclass
 class Account:
-    """What a pass cost, and on which learned lengths that depends.
-
-    Attributes:
-        total: multiply-accumulates.
-        lengths: the learned lengths in the order in which they came about.
-        weights: d total / d log(length).
-    """
+    """What a pass cost: multiply-accumulates, the learned lengths as they came about, and d total / d log(length)."""
 
     total: int
     lengths: list[Length]
@@ -105,6 +98,14 @@ class Account:
             for earlier, share in length.before.items():
                 pull[earlier] = pull.get(earlier, 0.0) + felt * along_length * share
         return slopes
+
+
+@functools.cache
+def _formulas() -> dict[Any, Any]:
+    """Torch's formulas by operation; imported late, because they bring the kernel compiler with them."""
+    from torch.utils.flop_counter import flop_registry, sdpa_flop
+
+    return {**flop_registry, aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 
 
 def multiply_accumulates(model: nn.Module, example: Any) -> int:
@@ -167,7 +168,7 @@ class Ledger(Execution):
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         packet = func.overloadpacket
-        formula = _FORMULAS.get(packet)
+        formula = _formulas().get(packet)
         if formula is not None and not (self.stack and isinstance(self.stack[-1][1], _OPERATORS)):
             flops: int = formula(*args, **kwargs, out_val=out)
             self._add(flops // 2, _factors(packet, args))
@@ -370,13 +371,8 @@ def _joined(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[
 
 def _subsequence(before: Sequence[int], labels: Sequence[Label], after: Sequence[int]) -> list[Label]:
     """Labels where dimensions went missing: each that stayed is the next one of its length."""
-    result: list[Label] = []
-    at = 0
-    for n in after:
-        at = next((d for d in range(at, len(before)) if before[d] == n), len(before))
-        result.append(labels[at] if at < len(before) else NONE)
-        at += 1
-    return result
+    left = iter(zip(before, labels, strict=True))
+    return [next((label for length, label in left if length == n), NONE) for n in after]
 
 
 def _broadcast(given: Sequence[Tensor], out: Tensor) -> list[Label]:

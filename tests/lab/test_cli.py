@@ -56,6 +56,9 @@ def exit_code(arguments: list[str]) -> int:
         ("train --image-size 64", "--image-size of the scenes is 32, got 64"),
         ("train --resume", "--resume needs"),
         ("train --unheard-of", "--unheard-of"),
+        ("export", "RUN_DIR"),
+        ("export nowhere", "RUN_DIR must hold last.ckpt, which 'anystride train' leaves, got 'nowhere'"),
+        ("export . --to coreml", "--to: invalid choice: 'coreml'"),
         ("demo --out occupied", "--out must be a folder that can be made, got 'occupied'"),
     ],
 )

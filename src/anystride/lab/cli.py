@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 METHODS = ("strided", "spectral", "outer", "inner")
 SCHEDULES = ("cosine", "step")
-"""Both repeat what lies behind slow imports; a test holds them equal."""
+TARGETS = ("onnx", "pt2")
+"""All three repeat what lies behind slow imports; a test holds them equal."""
 
 QUICK = {"width": 4, "epochs": 4, "train_size": 1400, "test_size": 300}
 LAB_PACKAGES = ("lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
+EXPORT_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(options.prog, str(error))
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in LAB_PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        extra = "lab" if package in LAB_PACKAGES else "lab,export" if package in EXPORT_PACKAGES else None
+        if extra is None:
             raise
-        return _fail(options.prog, f"{error.name} is not installed; run: pip install 'anystride[lab]'")
+        return _fail(options.prog, f"{error.name} is not installed; run: pip install 'anystride[{extra}]'")
     except KeyboardInterrupt:
         print(f"\n{options.prog}: interrupted; {options.go_on}", file=sys.stderr)
         return 130
@@ -50,7 +54,7 @@ def _fail(prog: str, message: str) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="anystride", description="Convolutional networks that learn their strides.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (_add_demo, _add_train):
+    for add in (_add_demo, _add_train, _add_export):
         add(commands)
     return parser
 
@@ -142,6 +146,19 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.set_defaults(command=_train, prog=parser.prog, go_on="the same command with --resume goes on")
 
 
+def _add_export(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="take a trained network out of PyTorch",
+        description="Freeze the strides of a run that 'anystride train' left, write the network with an open batch "
+        "size, and compare its output with PyTorch's.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of the run, with its last.ckpt")
+    parser.add_argument("--to", choices=TARGETS, default="onnx", help="ONNX, or torch.export's format (default onnx)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_DIR/model.onnx or model.pt2")
+    parser.set_defaults(command=_export, prog=parser.prog, go_on="nothing was written")
+
+
 def _demo(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("width", "epochs", "train_size") if getattr(options, name)}
     settings = {**(QUICK if options.quick else {}), **given}
@@ -176,6 +193,12 @@ def _train(options: argparse.Namespace) -> None:
     from anystride.lab.train import train
 
     train(config, folder, options.resume, _console())
+
+
+def _export(options: argparse.Namespace) -> None:
+    from anystride.lab.export import export
+
+    export(options.run, options.to, options.out, _console())
 
 
 def _writable(folder: Path) -> Path:

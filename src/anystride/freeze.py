@@ -1,0 +1,387 @@
+"""`freeze_`: what a network has learned becomes constant matrices, one set per size of its maps."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anystride.attach import (
+    CHILD,
+    Geometry,
+    Resample,
+    SizeOf,
+    note_input,
+    resample_input,
+    resample_output,
+)
+from anystride.functional import _autocast, multiply_axes, per_axis
+from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.resampling import band_matrix, onto_samples, spectral_matrix
+from anystride.trace import arguments
+from anystride.window import band
+
+Size = tuple[int, ...]
+# Spatial size of a map, and what its layer was told beside the map (None where that is the same size or nothing).
+Key = tuple[Size, Size | None]
+
+_LEARNED = (Resample, DiffStrideNd, SpectralPoolNd)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Everything that a module knows about its hooks: their handles point at these very dictionaries.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a learned layer did to one size: everything that its matrices follow from, but for its strides.
+
+    Attributes:
+        skipped: samples per axis before the first one that counts.
+        lengths: samples that each axis counted.
+        output: spatial size of the result.
+    """
+
+    skipped: Size
+    lengths: Size
+    output: Size
+
+
+@dataclass
+class Record:
+    """All calls of one learned layer, and where and in which type its matrices are wanted."""
+
+    name: str
+    calls: dict[Key, Call] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    device: torch.device | None = None
+
+
+class Frozen(nn.Module):
+    """What `freeze_` puts in the place of a learned layer: constant matrices as buffers, and no parameter.
+
+    Args:
+        name: of the layer, for messages.
+        operators: by key, one float64 matrix (rows, length) per spatial axis, None for an axis that stays.
+        outputs: by key, the spatial size of the output.
+        mode, align_corners: for what enlarges, those of `torch.nn.functional.interpolate`; there are no matrices then.
+        geometry: of the layer that it hangs under.
+        dtype, device: of the buffers.
+
+    Shape:
+        (N, C, *spatial) to (N, C, *output), for the sizes that it was made for.
+
+    Raises:
+        ValueError: the map has another size.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        operators: dict[Key, list[Tensor | None]],
+        outputs: dict[Key, Size],
+        mode: str | None = None,
+        align_corners: bool | None = None,
+        geometry: Geometry | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.outputs, self.geometry = name, outputs, geometry
+        self.mode, self.align_corners = mode, align_corners
+        # By key, the buffer of each axis. Axes and sizes with the same matrix share one.
+        self.buffer_names: dict[Key, list[str | None]] = {}
+        made: dict[str, Tensor] = {}
+        for key, matrices in operators.items():
+            self.buffer_names[key] = [None if m is None else _number(made, m) for m in matrices]
+        for buffer, matrix in made.items():
+            self.register_buffer(buffer, matrix.to(device, dtype))
+
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """Resample. `lengths` is what the learned layer was told; only what it was told at freezing is known."""
+        at = _key(tuple(x.shape[2:]), lengths)
+        for key, output in self.outputs.items():
+            if key == at:
+                if self.mode is not None:
+                    return F.interpolate(x, output, mode=self.mode, align_corners=self.align_corners)
+                x = _autocast(x)
+                names = self.buffer_names[key]
+                matrices = [None if n is None else getattr(self, n).to(x.dtype) for n in names]
+                return (_matmul if _exporting() else multiply_axes)(x, matrices)
+        # Where only what it was told differs, the size alone would say nothing.
+        alike = any(size == at[0] for size, _ in self.outputs)
+        words = [_words(key) if alike else f"{key[0]}" for key in (at, *self.outputs)]
+        known = f"maps of size {', '.join(words[1:])}" if self.outputs else "no map, as no example input reached it"
+        raise ValueError(
+            f"layer {self.name!r} was frozen for {known}; got size {words[0]}: freeze the learned model with one more "
+            "example input, which leads to this size here"
+        )
+
+    def extra_repr(self) -> str:
+        sizes = ", ".join(f"{size} to {output}" for (size, _), output in self.outputs.items())
+        return f"sizes: {sizes or 'none'}" if self.mode is None else f"sizes: {sizes}, mode={self.mode!r}"
+
+
+def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
+    """Turn the learned layers of a model into constant matrices, in place, for export and deployment.
+
+    The model runs once per example in evaluation mode. Each learned layer (of `convert_`, `DiffStride*d`,
+    `SpectralPool*d`) then holds a fixed matrix per axis for each size that its maps had, as buffers in the state dict;
+    strides are no parameters any more. Outputs stay the same to rounding. What is frozen takes `torch.compile` with
+    `fullgraph=True`, `torch.export` and ONNX; batch sizes may vary, other map sizes are refused with a message.
+    1 x 1 convolutions run on the smaller map where that saves work. All other modules, hooks and parameters stay. A
+    layer that no example reaches is frozen for no size and raises once it is called. A model without learned layers is
+    returned as it is, and so is one that was frozen before.
+
+    Args:
+        model: the network, trained.
+        example_inputs: one per input size: a tensor, a tuple of positional or a dict of keyword arguments.
+
+    Returns:
+        `model`; only if it is itself a learned layer, another module that replaces it.
+
+    Raises:
+        ValueError: no example is given, no example reaches any learned layer, or a layer would need two results for one
+            size of its map. The model is then as it was, as it is if the model itself fails on an example.
+
+    Example:
+        >>> from anystride import DiffStride2d
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), DiffStride2d(ramp="inner"))
+        >>> freeze_(model, torch.randn(1, 3, 32, 32), torch.randn(1, 3, 24, 24))[1]
+        Frozen(sizes: (32, 32) to (16, 16), (24, 24) to (12, 12))
+    """
+    if not example_inputs:
+        raise ValueError(
+            "example_inputs must have at least one entry, whose map sizes the model is frozen for, got none"
+        )
+    root = nn.ModuleDict({"model": model})  # so that every learned layer has a parent
+    places = list(_places(root))
+    records: dict[nn.Module, Record] = {}
+    for _, name, child, qualified in places:
+        if isinstance(child, _LEARNED):
+            layer = qualified.removeprefix("model.")
+            records.setdefault(child, Record(layer.removesuffix(f".{CHILD}") if name == CHILD else layer))
+    if records:
+        _record(model, records, example_inputs)
+        if not any(record.calls for record in records.values()):
+            raise ValueError(
+                "example_inputs reached no learned layer of the model; give inputs that do, and freeze before compiling"
+            )
+    swaps: list[tuple[nn.Module, str, Frozen | None]] = []
+    early: list[nn.Conv1d | nn.Conv2d | nn.Conv3d] = []
+    made: dict[nn.Module, Frozen] = {}
+    for parent, name, child, _ in places:
+        if isinstance(child, SizeOf):
+            swaps.append((parent, name, None))
+            continue
+        if child not in made:
+            record = records[child]
+            # A tensor born in inference mode could not be used for training later.
+            with torch.inference_mode(False), torch.no_grad():
+                operators = {key: _operators(child, key[0], call) for key, call in record.calls.items()}
+                made[child] = _frozen(child, record, operators)
+            alone = sum(other is child for _, _, other, _ in places) == 1
+            if alone and name == CHILD and isinstance(parent, _CONVOLUTIONS) and _cheaper_before(parent, operators):
+                early.append(parent)
+        swaps.append((parent, name, made[child]))
+    # Nothing was changed so far, and nothing can fail from here on.
+    for parent, name, frozen in swaps:
+        if frozen is None:
+            _unhook(parent, resample_output, note_input)
+            delattr(parent, name)
+        else:
+            parent._modules[name] = frozen
+    for parent in early:
+        _unhook(parent, resample_output)
+        parent.register_forward_pre_hook(resample_input)
+    return root["model"]
+
+
+def _places(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
+    """Each place where a learned layer or a note of a size is registered: parent, name, module, qualified name."""
+    for prefix, parent in root.named_modules():
+        if isinstance(parent, Resample):  # its operator goes with it
+            continue
+        for name, child in parent._modules.items():
+            if isinstance(child, (*_LEARNED, SizeOf)):
+                yield parent, name, child, f"{prefix}.{name}" if prefix else name
+
+
+def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: Sequence[Any]) -> None:
+    """Run the model on the examples, in evaluation mode, and note what its learned layers do."""
+    flags = {module: module.training for module in model.modules()}
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        _note(module, records[module], [*args, *kwargs.values()], output)
+
+    try:
+        handles.extend(module.register_forward_hook(note, prepend=True, with_kwargs=True) for module in records)
+        for module in flags:
+            module.training = False
+        with torch.no_grad():
+            for example in example_inputs:
+                args, kwargs = arguments(example)
+                model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _note(module: nn.Module, record: Record, given: list[Any], output: Tensor) -> None:
+    x = next(value for value in given if isinstance(value, Tensor))
+    told = next((value for value in given if value is not None and not isinstance(value, Tensor)), None)
+    size = tuple(x.shape[2:])
+    skipped, lengths = (0,) * len(size), size
+    if not isinstance(module, Resample):
+        lengths = size if told is None else tuple(told)
+    elif module.pool is not None:
+        assert module.grid is not None
+        lengths = module.grid
+        if module.geometry is not None:
+            skipped = tuple(module.geometry.offset(size if told is None else told))
+    key, call = _key(size, told), Call(skipped, lengths, tuple(output.shape[2:]))
+    before = record.calls.setdefault(key, call)
+    if before != call:
+        raise ValueError(
+            f"layer {record.name!r} turns maps of size {_words(key)} into {before.output} and into {call.output}, as "
+            "it follows maps elsewhere in the model; freeze one copy of the model per example input"
+        )
+    if x.dtype == torch.float64:
+        record.dtype = x.dtype
+    record.device = record.device or x.device
+
+
+def _operators(module: nn.Module, size: Size, call: Call) -> list[Tensor | None]:
+    """Per axis, all that a layer did to it in one call, as one float64 matrix on the host; None if that is nothing."""
+    if isinstance(module, Resample) and module.mode is not None:
+        return []
+    pool = module.pool if isinstance(module, Resample) else module
+    matrices: list[Tensor | None] = []
+    for axis, (n, skipped, length, rows) in enumerate(zip(size, call.skipped, call.lengths, call.output, strict=True)):
+        if isinstance(pool, DiffStrideNd):
+            strides: Size = per_axis("stride", pool.stride.detach().tolist(), len(size))
+            whole = band_matrix(band(length, strides[axis], pool.smoothness[axis], pool.ramp), pool.norm)
+        else:
+            norm = pool.norm if isinstance(pool, SpectralPoolNd) else "forward"
+            whole = spectral_matrix(length, rows, norm, dtype=torch.float64)
+        matrix = F.pad(onto_samples(whole, n - skipped), (skipped, 0))
+        same = rows == n and torch.allclose(matrix, torch.eye(n, dtype=torch.float64, device="cpu"), rtol=0, atol=1e-9)
+        matrices.append(None if same else matrix)
+    return matrices
+
+
+def _frozen(module: nn.Module, record: Record, operators: dict[Key, list[Tensor | None]]) -> Frozen:
+    unit = module if isinstance(module, Resample) else Resample()
+    outputs = {key: call.output for key, call in record.calls.items()}
+    frozen = Frozen(
+        record.name, operators, outputs, unit.mode, unit.align_corners, unit.geometry, record.dtype, record.device
+    )
+    for attribute in _HOOKS:
+        setattr(frozen, attribute, getattr(module, attribute))
+    return frozen.train(module.training)
+
+
+def _cheaper_before(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, operators: dict[Key, list[Tensor | None]]) -> bool:
+    """Whether a convolution may come after its operator, which then runs on C_in channels, and whether that saves work.
+
+    A 1 x 1 convolution mixes channels, the operator mixes positions: they commute. So does the bias, a constant, with
+    an operator that keeps constants.
+    """
+    if type(layer) not in _CONVOLUTIONS:  # in a subclass, forward may be anything
+        return False
+    padded = layer.padding not in ("valid", "same") and any(layer.padding)
+    if any(k != 1 for k in layer.kernel_size) or padded or any(s != 1 for s in layer.stride):
+        return False
+    if next(iter(layer._forward_hooks.values()), None) is not resample_output:  # another one sees the large map
+        return False
+    if any(told is not None for _, told in operators):
+        return False
+    matrices = [m for axes in operators.values() for m in axes if m is not None]
+    if layer.bias is not None and any((m.sum(dim=1) - 1).abs().max() > 1e-9 for m in matrices):
+        return False
+    before = after = 0
+    per_position = layer.in_channels * layer.out_channels // layer.groups
+    for (size, _), axes in operators.items():
+        smaller = [n if m is None else m.shape[0] for n, m in zip(size, axes, strict=True)]
+        work = _work(size, axes)
+        after += math.prod(size) * per_position + work * layer.out_channels
+        before += math.prod(smaller) * per_position + work * layer.in_channels
+    return before < after
+
+
+def _work(size: Size, matrices: list[Tensor | None]) -> int:
+    """Multiply-accumulates per channel of `multiply_axes`."""
+    left, work = list(size), 0
+    for axis, matrix in _in_order(matrices):
+        left[axis] = matrix.shape[0]
+        work += math.prod(left) * matrix.shape[1]
+    return work
+
+
+def _in_order(matrices: Sequence[Tensor | None]) -> list[tuple[int, Tensor]]:
+    """Axes and their matrices as `multiply_axes` takes them: the one that shrinks most first."""
+    steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None][::-1]
+    return sorted(steps, key=lambda step: step[1].shape[0] / step[1].shape[1])
+
+
+def _matmul(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """`multiply_axes` for a graph that leaves PyTorch: broadcasting products alone, for any batch and layout."""
+    for axis, matrix in _in_order(matrices):
+        before, after = x.shape[1 : 2 + axis], x.shape[3 + axis :]
+        if not after:
+            x = x @ matrix.t()
+        elif len(after) == 1:
+            x = matrix @ x
+        else:
+            lines = x.reshape(-1, *before, x.shape[2 + axis], math.prod(after))
+            x = (matrix @ lines).reshape(-1, *before, matrix.shape[0], *after)
+    return x
+
+
+def _exporting() -> bool:
+    # PyTorch 2.6 cannot tell export from compilation; the products serve both.
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+
+
+def _key(size: Size, told: Sequence[int] | None) -> Key:
+    return size, None if told is None or tuple(told) == size else tuple(told)
+
+
+def _words(key: Key) -> str:
+    size, told = key
+    return f"{size}" if told is None else f"{size} (told {told})"
+
+
+def _number(made: dict[str, Tensor], matrix: Tensor) -> str:
+    """The name under which a matrix is kept in `made`, where it is put unless it is there."""
+    for name, other in made.items():
+        if torch.equal(other, matrix):
+            return name
+    name = f"matrix{len(made)}"
+    made[name] = matrix
+    return name
+
+
+def _unhook(module: nn.Module, *hooks: Any) -> None:
+    for kept, notes in (
+        (module._forward_hooks, (module._forward_hooks_with_kwargs, module._forward_hooks_always_called)),
+        (module._forward_pre_hooks, (module._forward_pre_hooks_with_kwargs,)),
+    ):
+        for key in [key for key, hook in kept.items() if hook in hooks]:
+            del kept[key]
+            for note in notes:
+                note.pop(key, None)

@@ -1,0 +1,374 @@
+"""A frozen network is the learned one in evaluation mode, without anything that learns."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, convert_, learned_strides
+from anystride.attach import Geometry, Resample, SizeOf, note_input, resample_input, resample_output
+from anystride.freeze import Frozen, freeze_
+from anystride.layers import DiffStrideNd, SpectralPoolNd
+
+# Largest difference between learned and frozen, relative to the largest output: rounding in another order.
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+class Forked(nn.Module):
+    """Two chains, a pooling that reaches beyond the border, a skip that is concatenated, a 1 x 1 shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.deep = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(6, 8, 1, stride=2)
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.head, self.drop = nn.Conv2d(14, 4, 3, padding=1), nn.Dropout(0.5)
+
+    def forward(self, x):
+        a = self.pool(self.norm(self.stem(x)).relu())
+        b = (self.deep(a) + self.shortcut(a)).relu()
+        return self.drop(self.head(torch.cat([a, self.up(b)], 1)))
+
+
+class Conv2dSame(nn.Conv2d):
+    """TensorFlow's padding, which depends on the stride and the size."""
+
+    def forward(self, x):
+        sides = []
+        for n, k, s in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((-(-n // s) - 1) * s + k - n, 0)
+            sides += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(x, sides), self.weight, self.bias, self.stride)
+
+
+def converted(model, example, factor=1.15, **options):
+    """In evaluation mode, with strides that are no longer whole numbers."""
+    plan = convert_(model, example, **options)
+    assert plan.replaced
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, DiffStrideNd):
+                module.stride.mul_(factor)
+    return model.eval()
+
+
+def learned_parts(model):
+    return [m for m in model.modules() if isinstance(m, (Resample, SizeOf, DiffStrideNd, SpectralPoolNd))]
+
+
+def check_equal(learned, frozen, *inputs, bound=None):
+    for x in inputs:
+        with torch.no_grad():
+            y, z = learned(x), frozen(x)
+        assert z.shape == y.shape
+        assert z.dtype == y.dtype
+        error = ((y - z).abs().max() / y.abs().max()).item()
+        assert error <= (ROUNDING[y.dtype] if bound is None else bound), error
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+def test_frozen_network_is_the_learned_one(dtype, layout, device):
+    model = converted(Forked(), torch.randn(1, 3, 32, 24)).to(device, dtype, memory_format=layout)
+    sizes = ((2, 3, 32, 24), (1, 3, 41, 33))
+    inputs = [torch.randn(size, device=device).to(dtype).contiguous(memory_format=layout) for size in sizes]
+    frozen = copy.deepcopy(model)
+    assert freeze_(frozen, *inputs) is frozen
+    check_equal(model, frozen, *inputs)
+    check_equal(model, frozen, torch.randn(5, 3, 32, 24, device=device).to(dtype).contiguous(memory_format=layout))
+    assert learned_parts(frozen) == []
+    assert learned_strides(frozen) == {}
+    assert {n for n, _ in frozen.named_parameters()} == {n for n, _ in Forked().named_parameters()}
+    wanted = torch.float64 if dtype == torch.float64 else torch.float32
+    matrices = [buffer for name, buffer in frozen.named_buffers() if "matrix" in name]
+    assert matrices
+    assert all(matrix.dtype == wanted and matrix.device.type == device.type for matrix in matrices)
+    assert "sizes: (32, 24) to (" in repr(frozen)
+
+
+def test_another_size_is_refused_by_name():
+    model = nn.Sequential(nn.Identity(), Forked())
+    freeze_(converted(model, torch.randn(1, 3, 32, 24)), torch.randn(1, 3, 32, 24), torch.randn(1, 3, 24, 24))
+    expected = (
+        r"layer '1\.stem' was frozen for maps of size \(32, 24\), \(24, 24\); got size \(30, 30\): freeze the learned"
+    )
+    with pytest.raises(ValueError, match=expected):
+        model(torch.randn(1, 3, 30, 30))
+
+
+@pytest.mark.parametrize("ramp", ["inner", "outer"])
+@pytest.mark.parametrize("axes", [1, 3])
+def test_one_and_three_axes(axes, ramp):
+    conv, pool = (nn.Conv1d, nn.AvgPool1d) if axes == 1 else (nn.Conv3d, nn.MaxPool3d)
+    net = nn.Sequential(conv(2, 4, 3, stride=2, padding=1), nn.ReLU(), pool(2), conv(4, 3, 1, stride=2))
+    sizes = [(2, 2, *size[:axes]) for size in ((18, 14, 12), (21, 16, 11))]
+    model = converted(net, torch.randn(sizes[0]), ramp=ramp, smoothness=2.0)
+    inputs = [torch.randn(size) for size in sizes]
+    check_equal(model, freeze_(copy.deepcopy(model), *inputs), *inputs, bound=2e-6)
+
+
+def test_plain_layers_and_several_names():
+    pool = DiffStride2d((1.7, 2.3), smoothness=2.0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.ReLU(), pool, SpectralPool2d(output_size=(5, 4)))
+    net.add_module("again", nn.ModuleList([SpectralPool2d(stride=1.5, norm="ortho"), pool])[0])
+    x = torch.randn(2, 3, 40, 31)
+    frozen = freeze_(copy.deepcopy(net), x)
+    assert frozen[1] is frozen[3]
+    assert len(frozen[1].outputs) == 2
+    check_equal(net, frozen, x)
+    assert learned_parts(frozen) == []
+
+
+def test_lengths_that_a_layer_is_told_are_part_of_its_size():
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.fixed = DiffStride1d(2.0), SpectralPool2d(stride=2.0)
+
+        def forward(self, x, told):
+            return self.pool(x[:, :, 0], lengths=told[:1]), self.fixed(x, told)
+
+    model, x = Counted(), torch.randn(2, 3, 20, 20)
+    frozen = freeze_(copy.deepcopy(model), (x, (22, 24)), {"x": x, "told": (20, 18)})
+    for told in ((22, 24), (20, 18)):
+        for y, z in zip(model(x, told), frozen(x, told), strict=True):
+            torch.testing.assert_close(y, z, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"got size \(20,\) \(told \(23,\)\)"):
+        frozen(x, (23, 20))
+
+
+def test_one_layer_at_several_sizes_in_one_pass():
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.step = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+        def forward(self, x):
+            once = self.step(x)
+            return self.step(once).mean((2, 3)) + once.mean((2, 3))
+
+    model, x = Pyramid(), torch.randn(2, 4, 24, 16)
+    model.step.stride = (1, 1)
+    model.step.resample = Resample(Geometry((2, 2), (3, 3), (1, 1)), DiffStride2d((2.2, 1.8), ramp="inner"))
+    model.step.register_forward_hook(resample_output, prepend=True)
+    frozen = freeze_(copy.deepcopy(model), x)
+    assert len(frozen.step.resample.outputs) == 2
+    check_equal(model, frozen, x)
+
+
+def test_offset_of_same_padding_is_folded_in():
+    net = nn.Sequential(Conv2dSame(3, 4, 3, stride=2), nn.ReLU(), Conv2dSame(4, 4, 5, stride=2))
+    model = converted(net, torch.randn(1, 3, 24, 21), factor=1.0)
+    assert model[0].resample.geometry.offset((24, 21)) == [1, 0]
+    x = torch.randn(2, 3, 24, 21)
+    frozen = freeze_(copy.deepcopy(model), x)
+    check_equal(model, frozen, x)
+    first, skipped = frozen[0].resample.matrix0, 1
+    assert first.shape == (12, 24)
+    assert first[:, :skipped].abs().max() == 0
+
+
+def test_following_layers_become_constant():
+    model = converted(Forked(), torch.randn(1, 3, 32, 24), factor=1.3)
+    x = torch.randn(2, 3, 32, 24)
+    frozen = freeze_(copy.deepcopy(model), x)
+    check_equal(model, frozen, x)
+    assert frozen.up.resample.mode == "bilinear"
+    assert not list(frozen.up.resample.buffers())
+    alone = frozen.up.resample(torch.randn(1, 1, *model.deep.resample.output_size))  # needs no layer before it
+    assert tuple(alone.shape[2:]) == model.pool.resample.output_size
+
+
+def test_notes_of_sizes_vanish_with_their_hooks():
+    class Noted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Upsample(scale_factor=2, mode="bilinear")
+
+        def forward(self, x):
+            return self.up(self.down(x)) + x[:, :1]
+
+    model = converted(Noted(), torch.randn(1, 3, 24, 24))
+    assert any(isinstance(module, SizeOf) for module in model.modules())
+    frozen, x = copy.deepcopy(model), torch.randn(2, 3, 24, 24)
+    freeze_(frozen, x)
+    check_equal(model, frozen, x)
+    hooks = [h for m in frozen.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
+    assert note_input not in hooks
+    assert not frozen._forward_pre_hooks_with_kwargs
+    assert not hasattr(frozen, "resample")
+
+
+def shortcut(inner, outer, stride=2.0, norm="forward", axes=2, **options):
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](inner, outer, options.pop("kernel_size", 1), **options)
+    pool = (DiffStride1d, DiffStride2d, DiffStride3d)[axes - 1](stride, ramp="inner", norm=norm)
+    conv.resample = Resample(Geometry((2,) * axes, (1,) * axes, (0,) * axes), pool)
+    conv.register_forward_hook(resample_output, prepend=True)
+    return nn.Sequential(conv)
+
+
+def is_early(model):
+    hooks = model[0]._forward_pre_hooks.values(), model[0]._forward_hooks.values()
+    assert (resample_input in hooks[0]) != (resample_output in hooks[1])
+    return resample_input in hooks[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size", "early"),
+    [
+        ({"inner": 16, "outer": 32}, (16, 16), True),
+        ({"inner": 64, "outer": 32}, (16, 16), True),
+        ({"inner": 16, "outer": 32, "axes": 1}, (24,), True),
+        ({"inner": 8, "outer": 16, "axes": 3}, (8, 8, 8), True),
+        ({"inner": 16, "outer": 32, "groups": 4, "padding": "same"}, (16, 16), True),
+        ({"inner": 64, "outer": 2}, (16, 16), False),  # more channels for the operator than the convolution saves
+        ({"inner": 24, "outer": 20, "stride": 1.02}, (16, 16), False),  # hardly smaller
+        ({"inner": 16, "outer": 32, "kernel_size": 3, "padding": 1}, (16, 16), False),
+        ({"inner": 16, "outer": 32, "padding": 1}, (16, 16), False),
+        ({"inner": 16, "outer": 32, "norm": "ortho"}, (16, 16), False),  # the bias would be scaled as well
+        ({"inner": 16, "outer": 32, "norm": "ortho", "bias": False}, (16, 16), True),
+    ],
+)
+def test_pointwise_convolution_runs_where_it_costs_least(arguments, size, early):
+    model = shortcut(**arguments)
+    x = torch.randn(2, model[0].in_channels, *size)
+    frozen = freeze_(copy.deepcopy(model), x)
+    assert is_early(frozen) == early
+    check_equal(model, frozen, x, bound=1e-5)
+    assert is_early(freeze_(frozen, x)) == early
+
+
+def test_pointwise_convolution_stays_in_order_where_its_large_map_is_seen():
+    class Scaled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).square()
+
+    seen = []
+    watched = shortcut(16, 32)
+    watched[0].register_forward_hook(lambda module, args, output: seen.append(output.shape[2:]), prepend=True)
+    subclass = shortcut(16, 32)
+    subclass[0].__class__ = Scaled
+    x = torch.randn(2, 16, 16, 16)
+    for model in (watched, subclass):
+        frozen = freeze_(copy.deepcopy(model), x)
+        assert not is_early(frozen)
+        check_equal(model, frozen, x)
+    assert set(seen) == {(16, 16)}
+
+
+def test_hooks_and_modes_stay():
+    model = converted(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), DiffStride2d(1.5)), torch.randn(1, 3, 24, 24))
+    before, seen = dict(model[0]._forward_hooks), []
+    handle = model[1].register_forward_hook(lambda module, args, output: seen.append(type(module)))
+    model.train()
+    model[1].eval()
+    flags = [module.training for module in model]
+    freeze_(model, torch.randn(1, 3, 24, 24))
+    assert dict(model[0]._forward_hooks) == before
+    assert [module.training for module in model] == flags
+    assert model[0].resample.training
+    seen.clear()
+    model(torch.randn(1, 3, 24, 24))
+    assert seen == [Frozen]
+    handle.remove()
+    model(torch.randn(1, 3, 24, 24))
+    assert seen == [Frozen]
+
+
+def state(model):
+    hooks = [(*m._forward_hooks.values(), *m._forward_pre_hooks.values()) for m in model.modules()]
+    return [(name, id(m), m.training) for name, m in model.named_modules()], hooks
+
+
+@pytest.mark.parametrize(
+    ("examples", "error", "message"),
+    [
+        ((), ValueError, "example_inputs must have at least one entry"),
+        ((torch.randn(1, 3, 24, 24), torch.randn(1, 5, 24, 24)), RuntimeError, "channels"),
+        (
+            (torch.randn(1, 3, 44, 44), torch.randn(1, 3, 48, 48)),
+            ValueError,
+            r"layer 'up' turns maps of size \(6, 6\) into \(11, 11\) and into \(12, 12\), as it follows maps",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_frozen_stays_as_it_was(examples, error, message):
+    model = converted(Forked(), torch.randn(1, 3, 48, 48), factor=1.0)
+    model.train()
+    model.norm.eval()
+    before, x = state(model), torch.randn(2, 3, 48, 48)
+    statistics = model.norm.running_mean.clone()
+    with pytest.raises(error, match=message):
+        freeze_(model, *examples)
+    assert state(model) == before
+    assert torch.equal(model.norm.running_mean, statistics)
+    assert learned_strides(model)
+    freeze_(model, x)
+    assert torch.equal(model.norm.running_mean, statistics)
+    assert learned_parts(model) == []
+
+
+def test_layers_that_no_example_reaches():
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.side = DiffStride2d(2.0), DiffStride2d(2.0)
+
+        def forward(self, x):
+            return (self.main(x), self.side(x)) if self.training else self.main(x)
+
+    model, x = Auxiliary(), torch.randn(1, 2, 16, 16)
+    freeze_(model, x)
+    assert repr(model.side) == "Frozen(sizes: none)"
+    with pytest.raises(ValueError, match="layer 'side' was frozen for no map, as no example input"):
+        model.side(x)
+    unused = nn.Sequential(nn.Identity())
+    unused[0].pool = DiffStride2d(2.0)
+    with pytest.raises(ValueError, match="reached no learned layer"):
+        freeze_(unused, x)
+    assert isinstance(unused[0].pool, DiffStride2d)
+
+
+def test_nothing_to_freeze():
+    x, plain = torch.randn(1, 3, 16, 16), nn.Sequential(nn.Conv2d(3, 4, 3))
+    modules = list(plain.modules())
+    assert freeze_(plain, x) is plain
+    assert list(plain.modules()) == modules
+    frozen = freeze_(nn.Sequential(DiffStride2d(2.0)), x)
+    layer = frozen[0]
+    assert freeze_(frozen, torch.randn(1, 3, 20, 20))[0] is layer
+    alone = freeze_(DiffStride2d(2.0), x)
+    assert isinstance(alone, Frozen)
+
+
+def test_an_axis_that_stays_has_no_matrix():
+    model = nn.Sequential(SpectralPool2d(stride=(1.0, 2.0)), SpectralPool2d(output_size=(16, 8)))
+    frozen = freeze_(model, torch.randn(1, 2, 16, 16))
+    assert [tuple(buffer.shape) for buffer in frozen.buffers()] == [(8, 16)]
+    square = freeze_(nn.Sequential(DiffStride2d(2.0)), torch.randn(1, 2, 16, 16))
+    assert len(list(square.buffers())) == 1, "axes with one matrix share it"
+
+
+def test_frozen_models_are_kept_trained_and_cast():
+    model = converted(Forked(), torch.randn(1, 3, 32, 24))
+    x = torch.randn(2, 3, 32, 24)
+    learned = copy.deepcopy(model)
+    with torch.inference_mode():
+        freeze_(model, x)
+    again = freeze_(copy.deepcopy(learned), x)
+    again.load_state_dict(model.state_dict())
+    check_equal(model, again, x, bound=0)
+    check_equal(model, pickle.loads(pickle.dumps(model)), x, bound=0)
+    check_equal(copy.deepcopy(learned).double(), copy.deepcopy(model).double(), x.double(), bound=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        check_equal(learned, model, x)
+    gradients = []
+    for net in (learned, model):
+        inputs = x.clone().requires_grad_()
+        net(inputs).square().sum().backward()
+        gradients.append(inputs.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)

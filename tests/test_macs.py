@@ -1,0 +1,490 @@
+"""Multiply-accumulates: the value against torch's own counter on real passes, the gradient against differences."""
+
+import gc
+import itertools
+import math
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import anystride
+from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, cost, param_groups
+from anystride.attach import Geometry, Resample, resample_output
+from anystride.complexity import Budget, macs
+from anystride.cost import multiply_accumulates
+
+CNNS = {
+    "resnet18": "torchvision",
+    "resnet50": "torchvision",
+    "densenet121": "torchvision",
+    "mobilenet_v3_small": "torchvision",
+    "efficientnet_b0": "torchvision",
+    "shufflenet_v2_x0_5": "torchvision",
+    "vgg11": "torchvision",
+    "regnet_y_400mf": "torchvision",
+    "convnext_atto": "timm",
+}
+ATTENTION = {"swin_t": "torchvision", "coatnet_pico_rw_224": "timm", "vit_tiny_patch16_224": "timm"}
+
+
+@pytest.fixture(autouse=True)
+def products_are_seen(monkeypatch):
+    """torch's counter does not see into fused attention on the CPU."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+    torch.backends.mha.set_fastpath_enabled(before)
+
+
+def build(name, library):
+    if library == "timm":
+        size = {} if name.startswith("conv") else {"img_size": 64}
+        return pytest.importorskip("timm").create_model(name, **size)
+    return pytest.importorskip("torchvision").models.get_model(name)
+
+
+def counted(model, x):
+    """What torch counts in a real evaluation pass."""
+    training = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(x)
+    model.train(training)
+    return counter.get_total_flops() // 2
+
+
+def strides_of(model):
+    return list({id(m.stride): m.stride for m in model.modules() if isinstance(m, cost.DiffStrideNd)}.values())
+
+
+def attach(conv, stride, ramp="inner", leader=None):
+    """Learn the stride of one convolution, as `convert_` does."""
+    pool = leader.pool if leader else DiffStride2d(stride, ramp=ramp)
+    conv.resample = Resample(Geometry(conv.stride, conv.kernel_size, conv.padding), pool, leader)
+    conv.stride = (1, 1)
+    conv.register_forward_hook(resample_output, prepend=True)
+    return conv.resample
+
+
+@pytest.mark.parametrize("name", CNNS | ATTENTION)
+def test_exact_as_it_comes(name):
+    model, x = build(name, (CNNS | ATTENTION)[name]), torch.randn(2, 3, 64, 64)
+    assert macs(model, x).item() == counted(model, x) == multiply_accumulates(model, x)
+
+
+# Where the search for ties takes seconds, these learn their strides: they meet no other map.
+SLOW = {"densenet121": ["features.conv0"], "mobilenet_v3_small": ["features.0.0", "features.1.block.0.0"],
+        "efficientnet_b0": ["features.0.0", "features.2.0.block.1.0"], "regnet_y_400mf": ["stem.0"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CNNS)
+def test_exact_with_learned_strides(name):
+    model, x = build(name, CNNS[name]), torch.randn(1, 3, 64, 64)
+    for layer in SLOW.get(name, []):
+        attach(model.get_submodule(layer), (1.7, 2.3))
+    if name not in SLOW:
+        anystride.convert_(model, x)
+    for _ in range(2):
+        assert macs(model, x).item() == counted(model, x)
+        with torch.no_grad():
+            for stride in strides_of(model):
+                stride.mul_(torch.empty_like(stride).uniform_(0.7, 1.2))
+
+
+@pytest.mark.parametrize("ramp", ["inner", "outer"])
+def test_exact_with_tied_strides(ramp):
+    model, x = build("resnet18", "torchvision"), torch.randn(1, 3, 160, 128)
+    block = model.layer2[0]
+    attach(block.downsample[0], 2.0, leader=attach(block.conv1, (1.3, 2.4), ramp))
+    value = macs(model, x)
+    assert value.item() == counted(model, x)
+    (slope,) = torch.autograd.grad(value, block.conv1.resample.pool.stride)
+    assert (slope < 0).all()
+
+
+def test_exact_where_maps_follow_or_keep_a_size():
+    convs = [nn.Conv2d(n, 4, 3, stride=2, padding=1) for n in (3, 3, 4, 4)]
+    model = nn.Sequential(*convs[:1], *convs[2:])
+    leader = attach(convs[0], (1.7, 2.6))
+    model.beside = nn.ModuleDict({"follower": convs[1], "end": nn.Conv2d(4, 4, 3)})
+    for conv, target in ((convs[1], {"leader": leader}), (convs[3], {"size": (5, 6)})):
+        conv.stride, conv.resample = (1, 1), Resample(**target)
+        conv.register_forward_hook(resample_output, prepend=True)
+    x = torch.randn(2, 3, 64, 96)
+    model.forward = lambda x: convs[3](model.beside["end"](convs[2](convs[0](x) + convs[1](x))))
+    value = macs(model, x)
+    assert value.item() == counted(model, x)
+    (slope,) = torch.autograd.grad(value, leader.pool.stride)
+    assert (slope < 0).all()
+    # What follows is as long as what leads: its products feel the stride too.
+    with torch.no_grad():
+        leader.pool.stride.mul_(2)
+    assert macs(model, x).item() == counted(model, x) < value.item()
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_exact_in_any_dimension(axes):
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+    pool = (DiffStride1d, DiffStride2d, DiffStride3d)[axes - 1]
+    deconv = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
+    model = nn.Sequential(
+        conv(2, 4, 3), pool(1.7, smoothness=1.0), conv(4, 4, 3), pool(1.4, ramp="inner"), deconv(4, 2, 2)
+    )
+    x = torch.randn(2, 2, 17, 23, 14)[(..., *[0] * (3 - axes))]
+    value = macs(model, x)
+    assert value.dtype == torch.float64
+    assert value.item() == counted(model, x)
+    assert all((slope < 0).all() for slope in torch.autograd.grad(value, strides_of(model)))
+
+
+class LooksAtValues(nn.Module):
+    """Cannot run without data."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(2, 4, 3), DiffStride2d(1.5, ramp="inner")
+        self.table = [torch.randn(4, 4)]  # neither parameter nor buffer
+
+    def forward(self, x, *, flip=False):
+        x = self.pool(self.conv(x))
+        x = x.flip(2) if flip or float(x.detach().sum()) > 0 else x
+        return torch.einsum("nchw,cd->ndhw", x, self.table[0])
+
+
+def test_a_model_that_needs_data_runs_for_real():
+    model, x = LooksAtValues(), torch.randn(2, 2, 20, 21)
+    value = macs(model, {"x": x, "flip": True})
+    assert value.item() == counted(model, x)  # the operator's products count once
+    assert (torch.autograd.grad(value, model.pool.stride)[0] < 0).all()
+    with pytest.raises(RuntimeError, match="expected input"):
+        macs(model, torch.randn(2, 3, 20, 20))
+
+
+# The gradient.
+
+
+def test_what_comes_later_is_proportional_to_one_over_s():
+    first, then = DiffStride2d((2.0, 4.0), ramp="inner"), DiffStride2d(2.0, ramp="inner")
+    convs = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)]
+    model = nn.Sequential(convs[0], first, convs[1], then, convs[2])
+    work = [3 * 8 * 9 * 64 * 64, 8 * 16 * 9 * 32 * 16, 16 * 16 * 9 * 16 * 8]
+    # The axis that shrinks more goes first; the first product's input does not depend on its stride.
+    one = [8 * 64 * 64 * 16, 8 * 64 * 16 * 32]
+    two = [16 * 32 * 16 * 8, 16 * 32 * 8 * 16]
+    value = macs(model, torch.empty(1, 3, 64, 64))
+    assert value.item() == sum(work + one + two)
+    slopes = torch.autograd.grad(value, [first.stride, then.stride])
+    elastic = [-(slope * layer.stride.detach()) for slope, layer in zip(slopes, (first, then), strict=True)]
+    # Of `two`, in units of the lengths h, w and their strides: c h w (w / s), then c h (w / s) (h / s).
+    after = work[1] + work[2]
+    assert elastic[0][0].item() == pytest.approx(after + one[1] + two[0] + 2 * two[1], rel=1e-6)
+    assert elastic[0][1].item() == pytest.approx(after + one[0] + one[1] + 2 * two[0] + two[1], rel=1e-6)
+    # Of two axes that shrink alike the last goes first, and its product does not depend on the other's stride.
+    assert elastic[1].tolist() == pytest.approx([work[2] + two[1], work[2] + two[0] + two[1]], rel=1e-6)
+
+
+class Tokens(nn.Module):
+    """Maps become tokens, one more joins them, and they attend to each other; beside it, windows do, and a gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 32, 3, padding=1), DiffStride2d(2.0, ramp="inner")
+        self.token = nn.Parameter(torch.zeros(1, 1, 32))
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.mix, self.gate = nn.Conv2d(32, 32, 1, stride=2), nn.Conv2d(32, 32, 1)
+
+    def attend(self, x):
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, 2, 16).permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.out(x.transpose(1, 2).flatten(2))
+
+    def forward(self, x):
+        x = self.pool(self.conv(x))
+        x = x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        n, c, h, w = x.shape
+        windows = x.view(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+        windows = self.attend(windows).view(n, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4)
+        x = self.mix(windows.reshape(n, c, h, w))
+        tokens = torch.cat([self.token.expand(n, -1, -1), x.flatten(2).transpose(1, 2)], 1)
+        return self.attend(tokens)[:, 1:].transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Pyramid(nn.Module):
+    """Down and up again: by a factor, to another map's size, by a transposed convolution and by spectral pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(n, 8, 3, padding=1) for n in (3, 8, 8, 16, 16, 8, 8))
+        self.down = nn.ModuleList([DiffStride2d(2.0, ramp="inner"), DiffStride2d(2.0, ramp="inner")])
+        self.fixed, self.up = SpectralPool2d(2.0), nn.ConvTranspose2d(8, 8, 2, stride=2)
+
+    def forward(self, x):
+        a = self.down[0](self.convs[0](x))
+        b = self.down[1](self.convs[1](a))
+        c = F.max_pool2d(self.convs[2](b), 2)
+        b = self.convs[3](torch.cat([F.interpolate(c, scale_factor=2.0), b], 1))
+        a = self.convs[4](torch.cat([F.interpolate(b, a.shape[2:], mode="bilinear"), a], 1))
+        return self.convs[5](self.fixed(a)) + self.convs[6](self.fixed(self.up(self.fixed(a))))
+
+
+class Chain(nn.Sequential):
+    def __init__(self, ramp="inner"):
+        def conv(a, b):
+            return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+
+        first, second = DiffStride2d(2.0, ramp=ramp), DiffStride2d(2.0, ramp=ramp, shared=True)
+        super().__init__(conv(3, 8), first, conv(8, 16), second, conv(16, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def residual():
+    model = build("resnet18", "torchvision")
+    anystride.convert_(model, torch.empty(1, 3, 64, 64))
+    return model
+
+
+CASES = {
+    "chain": (Chain, 512, 1.0),
+    "outer": (lambda: Chain("outer"), 512, 1.0),
+    "tokens": (Tokens, 512, 8.0),
+    "pyramid": (Pyramid, 512, 4.0),
+    "residual": (residual, 1024, 1.0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_integrates_to_the_value(case):
+    """From one set of lengths that divide to another: there the staircase meets its smooth version."""
+    make, size, multiple = CASES[case]
+    model, x = make(), torch.empty(1, 3, size, size)
+    for stride in strides_of(model)[:3]:
+        lengths = [size / 2 * 2 ** (-n / 16) for n in range(17)]
+        grid = sorted({round(length / multiple) * multiple for length in lengths}, reverse=True)
+        values, slopes = [], []
+        before = stride.detach().clone()
+        for length in grid:
+            with torch.no_grad():
+                stride.copy_(before * (size / 2 / length))
+            value = macs(model, x)
+            (slope,) = torch.autograd.grad(value, stride)
+            values.append(value.item())
+            slopes.append((slope * stride.detach()).sum().item())
+        with torch.no_grad():
+            stride.copy_(before)
+        integral = 0.0
+        for (slope_a, a), (slope_b, b) in itertools.pairwise(zip(slopes, grid, strict=True)):
+            integral += (slope_a + slope_b) / 2 * math.log(a / b)
+        assert values[-1] < values[0]
+        assert integral == pytest.approx(values[-1] - values[0], rel=0.03)
+
+
+def test_gradient_is_zero_where_the_size_is_held():
+    pool = DiffStride2d((1.2, 2.0))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), pool, nn.Conv2d(4, 4, 3))
+    (slope,) = torch.autograd.grad(macs(model, torch.empty(1, 1, 32, 32)), pool.stride)
+    assert slope[0] == 0
+    assert slope[1] < 0
+    # "inner" starts at 1 at full size and can leave at once, and so can a stride below its range.
+    pool = DiffStride2d((1.0, 1.0), ramp="inner")
+    with torch.no_grad():
+        pool.stride.fill_(0.9)
+    (slope,) = torch.autograd.grad(
+        macs(nn.Sequential(pool, nn.Conv2d(4, 4, 3)), torch.empty(1, 4, 32, 32)), pool.stride
+    )
+    assert (slope < 0).all()
+
+
+def test_one_parameter_in_two_layers_feels_both():
+    a, b = DiffStride2d(2.0, ramp="inner"), DiffStride2d(2.0, ramp="inner")
+    model = nn.Sequential(a, nn.Conv2d(1, 8, 3, padding=1), b, nn.Conv2d(8, 8, 3, padding=1))
+    x = torch.empty(1, 1, 64, 64)
+    apart = torch.autograd.grad(macs(model, x), [a.stride, b.stride])
+    b.stride = a.stride
+    torch.testing.assert_close(torch.autograd.grad(macs(model, x), a.stride)[0], sum(apart))
+
+
+def test_no_stride_no_gradient():
+    value = macs(nn.Conv2d(1, 2, 3), torch.empty(1, 1, 5, 5))
+    assert value.item() == 2 * 9 * 9
+    assert not value.requires_grad
+
+
+# From memory.
+
+
+def test_memory_follows_the_strides(monkeypatch):
+    runs = []
+    count = cost._count
+    monkeypatch.setattr(cost, "_count", lambda *args: runs.append(args) or count(*args))
+    model, x = Chain(), torch.randn(1, 3, 40, 40)
+    pool = model[1]
+    for stride in (2.0, 2.001, 1.9, 2.0, 3.1, 1.9):
+        with torch.no_grad():
+            pool.stride.fill_(stride)
+        assert macs(model, x).item() == counted(model, x)
+    assert len(runs) == 3  # 2.001 gives the size of 2.0
+    with torch.no_grad():
+        pool.stride.fill_(1.9001)
+    before = torch.autograd.grad(macs(model, x), pool.stride)[0]
+    assert len(runs) == 3
+    with torch.no_grad():
+        pool.stride.fill_(1.9)
+    assert not torch.equal(before, torch.autograd.grad(macs(model, x), pool.stride)[0])  # the gradient is of now
+    macs(model, torch.randn(2, 3, 40, 40))
+    assert len(runs) == 4
+    model[4] = nn.Identity()
+    assert macs(model, x).item() == counted(model, x)
+    assert len(runs) == 5
+
+
+def test_memory_ends_with_the_model():
+    model = Chain()
+    macs(model, torch.empty(1, 3, 32, 32))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_model_stays_as_it_was():
+    model, x = Chain().train(), torch.randn(2, 3, 32, 32)
+    model[0][1].eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    with torch.inference_mode():
+        value = macs(model, x).item()
+    macs(model, x).backward()
+    assert value == macs(model, x).item()
+    assert torch.equal(random, torch.get_rng_state())
+    assert modes == [module.training for module in model.modules()]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert [name for name, p in model.named_parameters() if p.grad is not None] == ["1.stride", "3.stride"]
+
+
+# The budget.
+
+
+class Redraw(nn.Module):
+    """Gives the noise that it gets: the more positions it keeps, the better."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(n, 8, 3, padding=1) for n in (1, 8, 8))
+        self.pools = nn.ModuleList(DiffStride2d(1.5, ramp="inner") for _ in range(2))
+        self.out = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        size = x.shape[2:]
+        for conv, pool in zip(self.convs, [*self.pools, nn.Identity()], strict=True):
+            x = pool(conv(x).relu())
+        return F.interpolate(self.out(x), size, mode="bilinear")
+
+
+def test_training_ends_at_its_budget():
+    model, probe = Redraw(), torch.empty(1, 1, 80, 80)
+    limit = 12e6
+    budget = Budget(limit, rate=0.03)
+    optimiser = torch.optim.Adam(param_groups(model, lr=0.01, stride_lr=0.02))
+    steps, pulls = 300, []
+    for step in range(steps):
+        if step == steps // 2:
+            for group in optimiser.param_groups:
+                group["lr"] /= 4
+        x = torch.randn(1, 1, 80, 80)
+        task = (model(x) - x).square().mean()
+        if step >= steps - 50:
+            pulls.append(torch.autograd.grad(task, strides_of(model), retain_graph=True))
+        optimiser.zero_grad()
+        (task + budget(macs(model, probe))).backward()
+        optimiser.step()
+    assert 0.98 * limit <= macs(model, probe).item() <= 1.02 * limit
+    # The task wants more: its gradient would lower the strides.
+    assert sum(slope.sum() for slopes in pulls for slope in slopes) > 0
+    assert budget.multiplier > 0.02
+
+
+def test_budget_below_its_limit_is_free():
+    model, x = Redraw(), torch.empty(1, 1, 80, 80)
+    budget = Budget(1e9)
+    loss = budget(macs(model, x))
+    assert loss.item() == 0
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert all(not stride.grad.any() for stride in strides_of(model))
+    assert budget.multiplier == 0
+
+
+def test_multiplier():
+    budget = Budget(100.0, penalty=2.0, rate=0.5)
+    cost = torch.tensor(200.0, dtype=torch.float64, requires_grad=True)
+    loss = budget(cost)
+    excess = math.log(2)
+    assert loss.item() == pytest.approx(2.0 / 2 * excess**2)
+    loss.backward()
+    assert cost.grad.item() == pytest.approx(2.0 * excess / 200)
+    assert budget.multiplier.item() == pytest.approx(0.5 * excess)
+    cost.grad = None
+    budget(cost).backward()
+    assert cost.grad.item() == pytest.approx((0.5 * excess + 2.0 * excess) / 200)
+    # Outside of training nothing moves.
+    before = budget.multiplier.item()
+    budget.eval()(cost)
+    with torch.no_grad():
+        budget.train()(cost)
+    assert budget.multiplier.item() == before
+    budget(torch.tensor(1e-9))
+    assert budget.multiplier == 0
+
+
+def test_budget_is_checkpointed():
+    budget = Budget(100.0)
+    for _ in range(3):
+        budget(torch.tensor(150.0))
+    other = Budget(100.0)
+    other.load_state_dict(budget.state_dict())
+    assert other.multiplier == budget.multiplier > 0
+    assert other(torch.tensor(150.0)) == budget(torch.tensor(150.0))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": math.inf}, {"limit": 1, "penalty": 0}, {"limit": 1, "rate": -1}]
+)
+def test_budget_arguments(wrong):
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Budget(**wrong)
+
+
+# Optimisers.
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "NAdam"])
+def test_strides_do_not_decay_under_torch_optimisers(name):
+    model = Chain()
+    groups = param_groups(model, lr=0.1, weight_decay=0.5, stride_lr=0.01)
+    decays(model, getattr(torch.optim, name)(groups))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "lion", "nadamw"])
+def test_strides_do_not_decay_under_timm_optimisers(name):
+    optim = pytest.importorskip("timm.optim")
+    model = Chain()
+    groups = param_groups(model, lr=0.1, weight_decay=0.5, stride_lr=0.01)
+    decays(model, optim.create_optimizer_v2(groups, opt=name, lr=1.0, weight_decay=0.9))
+
+
+def decays(model, optimiser):
+    """With gradients of zero only decay moves anything."""
+    assert [group["lr"] for group in optimiser.param_groups] == [0.1, 0.01]
+    weight = model[0][0].weight
+    before = weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    assert all((stride == 2).all() for stride in strides_of(model))
+    assert (weight * before.sign() < before.abs()).all()
