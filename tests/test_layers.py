@@ -1,7 +1,9 @@
 """The stride as a parameter: its bounds, its life on other devices and in copies, and what it costs to keep."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -359,3 +361,12 @@ def test_strides_never_decay():
 def test_repr_is_the_constructor_call(layer, text):
     assert repr(layer) == text
     assert repr(eval(text, vars(anystride))) == text
+
+
+def test_layers_that_ran_can_be_freed():
+    layer = DiffStride2d(2.0)
+    layer(torch.randn(1, 1, 16, 16)).sum().backward()
+    alive = weakref.ref(layer)
+    del layer
+    gc.collect()
+    assert alive() is None

@@ -8,18 +8,43 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
-def test_code(code, capsys):
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    list(
+        zip(
+            re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL),
+            ("tied with layer2.0.conv1", "1.stride"),
+            strict=True,
+        )
+    ),
+    ids=["network", "layer"],
+)
+def test_code(code, shown, capsys):
+    pytest.importorskip("timm")
     exec(compile(code, str(README), "exec"), {})
-    assert "1.stride" in capsys.readouterr().out
+    assert shown in capsys.readouterr().out
 
 
-def test_files_exist():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), f"README.md names {target}"
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_code_of_a_page(page, tmp_path, monkeypatch):
+    """A page's blocks, one after the other."""
+    pytest.importorskip("timm")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(code, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_exist(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} names {target}"
 
 
 def test_results_table_is_what_the_records_say():

@@ -48,6 +48,8 @@ def test_every_core_file_has_a_floor():
 def test_core_imports_torch_the_standard_library_and_floors_below(path):
     for module in imports(path):
         top, *rest = module.split(".")
+        if (path.stem, top) == ("checkpoint", "safetensors"):
+            continue  # imported when a file is written or read; a file format is no part of the layer
         assert top in {"torch", "anystride"} or top in sys.stdlib_module_names, f"{path.stem} imports {module}"
         if top == "anystride" and rest:
             assert floor(rest[0]) < floor(path.stem), f"{path.stem} imports {module}"

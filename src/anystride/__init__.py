@@ -1,6 +1,7 @@
 """Learned downsampling for PyTorch: strides that gradient descent finds."""
 
 from anystride import functional
+from anystride.checkpoint import load_, save
 from anystride.complexity import Budget, complexity, macs
 from anystride.convert import apply_, convert_
 from anystride.freeze import freeze_
@@ -32,6 +33,8 @@ __all__ = [
     "freeze_",
     "functional",
     "learned_strides",
+    "load_",
     "macs",
     "param_groups",
+    "save",
 ]

@@ -66,6 +66,7 @@ def convert_(
         RuntimeError: the model could not be run on the example.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
         >>> plan = convert_(model, torch.randn(1, 3, 32, 32))
         >>> model[0].resample.pool.stride

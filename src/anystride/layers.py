@@ -163,7 +163,9 @@ class DiffStrideNd(nn.Module):
         if self._watched is not None and self._watched[0] is stride:
             return
         if stride.is_leaf and stride.requires_grad and isinstance(stride, nn.Parameter):
-            stride.register_post_accumulate_grad_hook(self._project)
+            # A hook that owned the layer would keep it alive: the parameter belongs to the layer, out of sight of gc.
+            project = weakref.WeakMethod(self._project)
+            stride.register_post_accumulate_grad_hook(functools.partial(_project_if_alive, project))
             self._watched = (stride,)
 
     @torch.no_grad()
@@ -200,6 +202,12 @@ def leave_graphs(layer: type[nn.Module]) -> None:
     made and not in a decorator, because it imports the compiler, which takes a second.
     """
     layer.forward = torch.compiler.disable(layer.forward)
+
+
+def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:
+    alive = project()
+    if alive is not None:
+        alive(stride)
 
 
 def reading_waits(stride: Tensor) -> bool:

@@ -13,6 +13,7 @@ def learned_strides(model: nn.Module) -> dict[str, Tensor]:
     Values are those in use (`DiffStrideNd.effective_stride`), detached.
 
     Example:
+        >>> from anystride import DiffStride2d
         >>> learned_strides(nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d(stride=(2.0, 3.0))))
         {'1.stride': tensor([2., 3.])}
     """
@@ -39,6 +40,8 @@ def param_groups(
         One group, or two if the model learns strides.
 
     Example:
+        >>> import torch
+        >>> from anystride import DiffStride2d
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d())
         >>> optimiser = torch.optim.SGD(param_groups(model, lr=0.1, weight_decay=5e-3), momentum=0.9)
         >>> [group["weight_decay"] for group in optimiser.param_groups]

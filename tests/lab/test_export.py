@@ -61,4 +61,4 @@ def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_place_that_cannot_be_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", str(run), "--to", "pt2", "--out", str(run / "nowhere" / "m.pt2")]) == 2
-    assert "--out must be a file that can be written" in capsys.readouterr().err
+    assert "--out must be a file in a folder that exists" in capsys.readouterr().err

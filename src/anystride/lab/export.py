@@ -38,7 +38,9 @@ def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
         expected = model(images)
     freeze_(model, images)
     path = out or run / f"model.{target}"
-    unfinished = path.with_name(f".{path.name}.part")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out must be a file in a folder that exists, got {str(path)!r}")
+    unfinished = path.with_name(f".part-{path.name}")
     try:
         with _quiet():
             result = TARGETS[target](model, images, unfinished)
@@ -48,8 +50,6 @@ def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
                 f"--to {target}: its output differs from PyTorch's by {difference:.1e}; nothing was written"
             )
         unfinished.replace(path)
-    except OSError as error:
-        raise UsageError(f"--out must be a file that can be written, got {str(path)!r} ({error.strerror})") from None
     finally:
         unfinished.unlink(missing_ok=True)
     console.print(

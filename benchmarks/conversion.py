@@ -1,0 +1,85 @@
+"""python benchmarks/conversion.py [--seeds 3] [--out results/conversion.json]      about five minutes on two CPU cores
+
+How much a trained network changes when it is converted, and what brings it back: a small ResNet of timm learns the
+digit scenes with its usual strides; then its outputs and accuracy right after `convert_`, after batch-norm
+recalibration (one pass over the training data), and after one and three epochs of fine-tuning, beside the same
+fine-tuning without conversion.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+from anystride import convert_, learned_strides
+from anystride.lab.data.scenes import scene_task
+from anystride.lab.record import provenance, save
+from budget import accuracy, predict, train
+
+EPOCHS, LR = 6, 0.1
+
+
+def network() -> nn.Module:
+    """A narrow ResNet whose stem is made for small images."""
+    model = timm.create_model("resnet10t", in_chans=1, num_classes=10, channels=(16, 32, 64, 128), stem_width=16)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def one(seed: int) -> dict[str, Any]:
+    """All stages for one seed."""
+    task = scene_task(4000, 1000, seed=seed)
+    torch.manual_seed(seed)
+    model = network()
+    train(model, task, EPOCHS, lr=LR)
+    logits = predict(model)(task.test_images)
+    result: dict[str, Any] = {"seed": seed, "trained": accuracy(predict(model), task)}
+    plain = copy.deepcopy(model)
+    convert_(model, task.train_images[:1])
+
+    def moved() -> float:
+        """Root mean square of the change of the logits, relative to their standard deviation."""
+        change: Tensor = predict(model)(task.test_images) - logits
+        return (change.square().mean().sqrt() / logits.std()).item()
+
+    result["converted"], result["converted_moved"] = accuracy(predict(model), task), moved()
+    update_bn(task.train_images.split(256), model)
+    result["recalibrated"], result["recalibrated_moved"] = accuracy(predict(model), task), moved()
+    for epochs in (1, 3):
+        for name, start in (("fine_tuned", model), ("plain_fine_tuned", plain)):
+            tuned = copy.deepcopy(start)
+            torch.manual_seed(seed)
+            train(tuned, task, epochs, lr=LR / 5)
+            result[f"{name}_{epochs}"] = accuracy(predict(tuned), task)
+            if name == "fine_tuned":
+                result[f"strides_{epochs}"] = [s.tolist() for s in learned_strides(tuned).values()]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("results/conversion.json"))
+    options = parser.parse_args()
+    rows = []
+    for seed in range(options.seeds):
+        rows.append(one(seed))
+        print(rows[-1], flush=True)
+    for name in rows[0]:
+        if isinstance(rows[0][name], float):
+            values = [row[name] for row in rows]
+            print(f"{name:20} {statistics.mean(values):.3f} +- {statistics.pstdev(values):.3f}")
+    command = f"python benchmarks/conversion.py --seeds {options.seeds}"
+    save({"command": command, **provenance(), "rows": rows}, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""python benchmarks/convert_cost.py [--out results/convert-cost.json]      about half a minute
+
+Time and memory of `convert_` for ResNet-50 at 8 x 3 x 224 x 224, beside one forward pass of the same model. Each is
+measured in a process of its own: the growth of the largest resident size over what model and input need.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import timm
+import torch
+
+from anystride import convert_
+from anystride.lab.record import provenance, save
+
+
+def measure(what: str) -> dict[str, float]:
+    """Seconds and growth of the peak of one call, in this process."""
+    model, x = timm.create_model("resnet50").eval(), torch.randn(8, 3, 224, 224)
+    with torch.no_grad():
+        model(x[:1, :, :32, :32])  # the libraries' own first use
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    if what == "convert":
+        convert_(model, x)
+    else:
+        with torch.no_grad():
+            model(x)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/convert-cost.json"))
+    parser.add_argument("--only", choices=("convert", "forward"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.only)))
+        return
+    rows = {}
+    for what in ("convert", "forward"):
+        done = subprocess.run([sys.executable, __file__, "--only", what], capture_output=True, text=True, check=True)
+        rows[what] = json.loads(done.stdout)
+        print(f"{what}: {rows[what]['seconds']:.2f} s, peak grows by {rows[what]['peak_mib']:.0f} MiB")
+    save({"command": "python benchmarks/convert_cost.py", **provenance(), "rows": rows}, options.out)
+
+
+if __name__ == "__main__":
+    main()

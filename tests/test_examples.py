@@ -1,0 +1,31 @@
+"""The examples run as they stand, on less data."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_budget(capsys):
+    """From timm to ONNX Runtime; so few steps come near the budget, and no further."""
+    for package in ("timm", "onnxruntime", "onnxscript", "sklearn"):
+        pytest.importorskip(package)
+    result, start, difference = load("budget").main(quick=True)
+    assert result["learned"][1] < 0.9 * start
+    assert result["frozen"][1] <= result["learned"][1]
+    assert result["frozen"][0] == pytest.approx(result["learned"][0], abs=0.005)
+    assert result["ONNX Runtime"][0] == pytest.approx(result["frozen"][0], abs=0.005)
+    assert difference < 1e-4
+    shown = capsys.readouterr().out
+    assert "tied with layer2.0.conv1" in shown
+    assert "budget: half of it" in shown
