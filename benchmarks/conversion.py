@@ -21,7 +21,7 @@ from torch.optim.swa_utils import update_bn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from anystride import convert_, learned_strides
 from anystride.lab.data.scenes import scene_task
-from anystride.lab.record import provenance, save
+from anystride.lab.record import provenance, write
 from budget import accuracy, predict, train
 
 EPOCHS, LR = 6, 0.1
@@ -78,7 +78,7 @@ def main() -> None:
             values = [row[name] for row in rows]
             print(f"{name:20} {statistics.mean(values):.3f} +- {statistics.pstdev(values):.3f}")
     command = f"python benchmarks/conversion.py --seeds {options.seeds}"
-    save({"command": command, **provenance(), "rows": rows}, options.out)
+    write({"command": command, **provenance(), "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

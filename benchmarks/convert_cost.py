@@ -16,7 +16,7 @@ import timm
 import torch
 
 from anystride import convert_
-from anystride.lab.record import provenance, save
+from anystride.lab.record import provenance, write
 
 
 def measure(what: str) -> dict[str, float]:
@@ -48,7 +48,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "--only", what], capture_output=True, text=True, check=True)
         rows[what] = json.loads(done.stdout)
         print(f"{what}: {rows[what]['seconds']:.2f} s, peak grows by {rows[what]['peak_mib']:.0f} MiB")
-    save({"command": "python benchmarks/convert_cost.py", **provenance(), "rows": rows}, options.out)
+    write({"command": "python benchmarks/convert_cost.py", **provenance(), "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

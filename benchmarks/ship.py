@@ -24,8 +24,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from anystride import convert_, freeze_, macs
-from anystride.lab.record import provenance
-from anystride.lab.record import save as save_record
+from anystride.lab.record import provenance, write
 from anystride.layers import DiffStrideNd
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -128,7 +127,7 @@ def main() -> None:
     for name, (make, size) in NETWORKS.items():
         rows[name] = ship(make, size)
         print(name, json.dumps(rows[name]), flush=True)
-    save_record({"command": "python benchmarks/ship.py", **provenance(), "rows": rows}, options.out)
+    write({"command": "python benchmarks/ship.py", **provenance(), "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # python examples/budget.py  (about four minutes on two CPU cores; --quick: one, to see it run)
-"""A timm ResNet, converted, learns its strides within half of its multiply-accumulates; then it runs in ONNX Runtime."""
+"""A converted timm ResNet learns its strides within half of its multiply-accumulates; then it runs in ONNX Runtime."""
 
 import argparse
 import tempfile

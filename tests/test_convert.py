@@ -590,3 +590,98 @@ def test_units_of_one_class_meet_one_grid():
     for size in range(20, 34):
         model(x2d(size, size + 1))
         assert units[0].output_size == units[1].output_size
+
+
+class Ending(nn.Module):
+    """A decoder whose last step meets nothing: labels have the input's size."""
+
+    def __init__(self, up):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(4, 4, 3, stride=2, padding=1), up
+
+    def forward(self, x):
+        return self.up(F.relu(self.down(x)))
+
+
+@pytest.mark.parametrize(
+    "up",
+    [
+        nn.Upsample(scale_factor=2),
+        nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True),
+        nn.ConvTranspose2d(4, 4, 2, stride=2),
+        nn.Sequential(nn.Conv2d(4, 16, 1), nn.PixelShuffle(2)),
+    ],
+    ids=["nearest", "bicubic", "transposed", "shuffle"],
+)
+def test_a_decoder_ends_at_the_size_of_the_input(up):
+    model = Ending(copy.deepcopy(up))
+    before = model(x2d())
+    plan = convert_(model, x2d())
+    assert plan.changes[-1].leader == "input"
+    scatter(model)
+    assert model(x2d()).shape == before.shape
+    assert model(x2d(41, 27)).shape == (2, 4, 41, 27)
+
+
+class Optional(nn.Module):
+    """Python decides on an argument that may be None."""
+
+    def forward(self, x, skip=None):
+        x = F.interpolate(x, scale_factor=2)
+        return x if skip is None else x + skip
+
+
+class OptionalSkips(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.downs = nn.ModuleList([nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(2)])
+        self.ups = nn.ModuleList([Optional(), Optional()])
+
+    def forward(self, x):
+        half = self.downs[0](x)
+        return self.ups[1](self.ups[0](self.downs[1](half), skip=half))
+
+
+def test_arguments_that_may_be_none():
+    model = OptionalSkips()
+    plan = convert_(model, x2d())
+    assert [change.role for change in plan.changes] == ["learn", "learn", "follow", "follow"]
+    scatter(model)
+    assert model(x2d()).shape == (2, 4, 32, 32)
+
+
+class Table(nn.Module):
+    """Looks up one entry per position: on tensors without data, nobody sees that there are too few."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.table = nn.Parameter(torch.randn(16))
+
+    def forward(self, x):
+        x = self.down(x)
+        return x + self.table[torch.arange(x.shape[-1], device=x.device)]
+
+
+def test_a_table_of_positions():
+    model = Table()
+    plan = convert_(model, x2d())
+    assert not plan.replaced
+    assert "needs its size" in plan.stays[0].why
+
+
+def test_in_place_operations_after_a_learned_layer():
+    """They work, and the gradient is that of the same network without them."""
+
+    def make(inplace):
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.ReLU(inplace=inplace))
+
+    x, gradients = x2d(), []
+    for inplace in (True, False):
+        model = make(inplace)
+        plan = convert_(model, x)
+        assert plan.changes[0].copies == inplace
+        model(x).square().sum().backward()
+        gradients.append(model[0].resample.pool.stride.grad)
+    torch.testing.assert_close(*gradients)

@@ -153,9 +153,9 @@ class _Search:
         for key, site in self.sites.items():
             self._choose(key, site)
 
-    def run(self, execution: Execution, training: bool) -> Any:
+    def run(self, execution: Execution, training: bool, meta: bool = True) -> Any:
         """One pass of the model."""
-        return execution.run(self.model, self.example, training=training, meta=self.meta)
+        return execution.run(self.model, self.example, training=training, meta=self.meta and meta)
 
     def _survey(self) -> None:
         try:
@@ -217,6 +217,9 @@ class _Search:
         while True:
             sites = {key: self.sites[key] for key in self.how}
             groups, nodes, sources = find_ties(runs, sites)
+            if self.meta and self.survey.indexes:
+                real = lambda e: self.run(e, False, meta=False)  # noqa: E731  # as short as those above
+                groups, nodes, sources = find_ties([real], sites, groups)
             roles = self._roles(groups, nodes, sources)
             if roles is not None:
                 changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)

@@ -1,8 +1,9 @@
 """Resolution changes that a module's `forward` calls as functions: its traced graph, with those calls replaced."""
 
 import inspect
+import itertools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
@@ -29,8 +30,8 @@ class UntraceableError(Exception):
     """Why a module's graph cannot be had."""
 
 
-def trace(owner: nn.Module) -> fx.Graph:
-    """The graph of `owner.forward`, its children left whole.
+def trace(owner: nn.Module, absent: Sequence[str] = ()) -> fx.Graph:
+    """The graph of `owner.forward`, its children left whole. Arguments named in `absent` are None.
 
     Raises:
         UntraceableError: fx cannot follow it, or it does one thing in training and another in evaluation.
@@ -40,7 +41,7 @@ def trace(owner: nn.Module) -> fx.Graph:
     try:
         for mode in (False, True):
             owner.training = mode
-            graphs.append(_Shallow().trace(owner))
+            graphs.append(_Shallow().trace(owner, dict.fromkeys(absent)))
     except Exception as error:
         raise UntraceableError(f"torch.fx cannot trace it ({str(error).splitlines()[0][:80]})") from error
     finally:
@@ -48,6 +49,27 @@ def trace(owner: nn.Module) -> fx.Graph:
     if graphs[0].python_code("self").src != graphs[1].python_code("self").src:
         raise UntraceableError("its forward differs between training and evaluation")
     return graphs[0]
+
+
+def optional(owner: nn.Module) -> list[str]:
+    """Arguments of a module that may be None. What its forward does with None, a graph for all calls cannot show."""
+    parameters = inspect.signature(owner.forward).parameters
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
+        return []
+    return [name for name, p in parameters.items() if p.default is None]
+
+
+def variants(owner: nn.Module) -> dict[tuple[str, ...], fx.Graph]:
+    """Graphs by the arguments that are None, for each choice of the optional ones."""
+    names = optional(owner)
+    if len(names) > 3:
+        raise UntraceableError("its forward has many arguments that may be None")
+    choices = [c for n in range(len(names) + 1) for c in itertools.combinations(names, n)]
+    graphs = {choice: trace(owner, choice) for choice in choices}
+    calls = {tuple(node.target for node in family(graph)) for graph in graphs.values()}
+    if len(calls) > 1:
+        raise UntraceableError("its forward calls other functions where an argument is None")
+    return graphs
 
 
 def family(graph: fx.Graph) -> list[fx.Node]:
@@ -70,7 +92,7 @@ def check(owner: nn.Module, count: int, index: int) -> dict[str, Any]:
     Raises:
         UntraceableError: the call cannot be replaced.
     """
-    nodes = family(trace(owner))
+    nodes = family(variants(owner)[()])
     if len(nodes) != count:
         raise UntraceableError("its graph shows other calls than its execution")
     node = nodes[index]
@@ -92,7 +114,31 @@ def rewrite(owner: nn.Module, children: Mapping[int, str]) -> Callable[[], None]
         children: by number of the call, the child that its stride-1 result passes through; interpolation is replaced
             by its child.
     """
-    graph = trace(owner)
+    forwards = {absent: _forward(owner, graph, children) for absent, graph in variants(owner).items()}
+    forward = forwards[()]
+    if len(forwards) > 1:
+        parameters = inspect.signature(owner.forward).parameters
+        names, last = list(parameters), max(forwards, key=len)
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+        def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+            absent = tuple(name for name in last if given[name] is None)
+            return forwards[absent](self, *(given[name] for name in names))
+
+    had = owner.__dict__.get("forward")
+    owner.forward = types.MethodType(forward, owner)
+
+    def undo() -> None:
+        if had is None:
+            del owner.__dict__["forward"]
+        else:
+            owner.__dict__["forward"] = had
+
+    return undo
+
+
+def _forward(owner: nn.Module, graph: fx.Graph, children: Mapping[int, str]) -> Callable[..., Any]:
     nodes = family(graph)
     for index, child in children.items():
         node = nodes[index]
@@ -109,14 +155,4 @@ def rewrite(owner: nn.Module, children: Mapping[int, str]) -> Callable[[], None]
         node.replace_all_uses_with(new)
         new.args = (node,)
     graph.lint()
-    forward = type(fx.GraphModule(owner, graph)).forward
-    had = owner.__dict__.get("forward")
-    owner.forward = types.MethodType(forward, owner)
-
-    def undo() -> None:
-        if had is None:
-            del owner.__dict__["forward"]
-        else:
-            owner.__dict__["forward"] = had
-
-    return undo
+    return type(fx.GraphModule(owner, graph)).forward

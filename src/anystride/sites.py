@@ -17,6 +17,7 @@ POOLS = {
     aten.avg_pool2d.default: "average pooling",
     aten.avg_pool3d.default: "average pooling",
 }
+LOOKUPS = {aten.index, aten.index_select, aten.gather, aten.embedding}
 SiteKey = tuple[str, int]
 
 
@@ -143,10 +144,13 @@ class Survey(Walk):
         self.sites, self.named = sites, set(named)
         self.slices: dict[str, str] = {}
         self.counts: dict[str, int] = {}
+        # Whether it looks something up: without data, an index out of range goes unnoticed.
+        self.indexes = False
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         at = self.place(func, args, kwargs)
+        self.indexes |= func.overloadpacket in LOOKUPS
         if at is not None:
             key, what = at
             if max(what["stride"]) > 1:

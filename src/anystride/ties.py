@@ -7,6 +7,7 @@ Where that does not help, a size is fixed by something else (a table of position
 the operation that refused is the reason. When a run passes, any sizes that respect the ties do.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from torch.utils._pytree import tree_map
 from anystride.sites import Site, SiteKey, Walk
 from anystride.trace import TAG, Execution, tensors
 
+# From 11 on: no window, group or patch divides them by chance.
+PRIMES = [n for n in range(11, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]
+# Sizes of trials relative to those of the example: near them, and larger, where tables would be too short.
+SCALES = (1.0, 1.25)
 Class = tuple[Any, ...]
 aten = torch.ops.aten
 
@@ -72,9 +77,9 @@ class RefusedError(Exception):
 class Trial(Walk):
     """A pass in which each site's output has a size that no other class of maps has."""
 
-    def __init__(self, sites: dict[SiteKey, Site], groups: Groups, primes: Sequence[int]) -> None:
+    def __init__(self, sites: dict[SiteKey, Site], groups: Groups, scale: float) -> None:
         super().__init__()
-        self.sites, self.groups, self.primes = sites, groups, primes
+        self.sites, self.groups, self.scale = sites, groups, scale
         self.calls: dict[SiteKey, int] = {}
         self.nodes: dict[Class, SiteKey] = {}
         self.labels: dict[Class, tuple[int, ...]] = {}
@@ -121,7 +126,7 @@ class Trial(Walk):
             used = {n for label in self.labels.values() for n in label}
             sizes: list[int] = []
             for n in self.groups.size[root]:
-                near = sorted(self.primes, key=lambda p, n=n: abs(p - n))  # type: ignore[misc]
+                near = sorted(PRIMES, key=lambda p, wanted=self.scale * n: abs(p - wanted))  # type: ignore[misc]
                 sizes.append(next(p for p in near if p not in used and p not in sizes))
             self.labels[root] = tuple(sizes)
         return self.labels[root]
@@ -146,7 +151,7 @@ class Trial(Walk):
             n if s == 1 and i == 1 else n_label
             for n, n_label, s, i in zip(out.shape[2:], label, size, x.shape[2:], strict=True)
         ]
-        return root, out.new_empty(*out.shape[:2], *wanted)
+        return root, out.new_zeros(*out.shape[:2], *wanted)
 
     def _origin(self, out: Tensor, sources: list[Tensor]) -> Class:
         roots = {self.groups.find(getattr(t, TAG)) for t in sources}
@@ -207,7 +212,7 @@ class Trial(Walk):
                 n if i == channels and func.overloadpacket is aten.cat else (n if n == 1 else wanted)
                 for i, (n, wanted) in enumerate(zip(value.shape, first.shape, strict=True))
             ]
-            agreed = value.new_empty(shape)
+            agreed = value.new_zeros(shape)
             setattr(agreed, TAG, getattr(value, TAG))
             return agreed
 
@@ -241,30 +246,28 @@ def _first_line(error: Exception) -> str:
     return (text[0] if text else type(error).__name__)[:160]
 
 
-def primes(low: int, high: int) -> list[int]:
-    """Prime numbers from `low` to `high`."""
-    return [n for n in range(low, high) if all(n % d for d in range(2, int(n**0.5) + 1))]
-
-
 def find_ties(
-    runs: Sequence[Callable[[Execution], None]], sites: dict[SiteKey, Site], limit: int = 400
+    runs: Sequence[Callable[[Execution], None]],
+    sites: dict[SiteKey, Site],
+    groups: Groups | None = None,
+    limit: int = 400,
 ) -> tuple[Groups, dict[Class, SiteKey], dict[Class, Class]]:
     """Run until runs pass; return the groups, the site of each node and the class that each node's input has.
 
     Args:
         runs: each runs the model once under the given execution, in one of its modes.
         sites: what may be given another size.
+        groups: what is known already.
         limit: runs after which the search is given up.
     """
-    groups = Groups()
+    groups = groups or Groups()
     nodes: dict[Class, SiteKey] = {}
-    sequences = (primes(11, 4000), primes(29, 4000)[1::2])
     clean = 0
     for _ in range(limit):
         nodes = {}
         learned = (dict(groups.parent), dict(groups.fixed))
         for run in runs:
-            trial = Trial(sites, groups, sequences[clean % 2])
+            trial = Trial(sites, groups, SCALES[clean % len(SCALES)])
             try:
                 run(trial)
             except RefusedError:
@@ -278,7 +281,7 @@ def find_ties(
             known = {item: parent for item, parent in groups.parent.items() if item in learned[0]}
             if known == learned[0] and groups.fixed == learned[1]:
                 clean += 1
-                if clean == len(sequences):
+                if clean == len(SCALES):
                     return groups, nodes, {item: groups.find(item[2]) for item in nodes if item[2] in groups.parent}
     raise RuntimeError(f"no set of sizes was found at which the model runs, in {limit} runs; use filter or groups")
 

@@ -47,12 +47,17 @@ Record = dict[str, Any]
 
 
 def save(record: Record, path: Path) -> None:
-    """Write a record so that ``path`` holds, at any time, either the old file or the complete new one."""
+    """Check and write the record of one run."""
     _check(record, str(path))
+    write(record, path)
+
+
+def write(values: dict[str, Any], path: Path) -> None:
+    """Write JSON so that ``path`` holds, at any time, either the old file or the complete new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
