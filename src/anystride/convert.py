@@ -249,7 +249,9 @@ class _Search:
     ) -> dict[SiteKey, dict[str, Any]] | None:
         """Role, leader, group and reason by site; None if a site had to be left out."""
         classes: dict[Class, list[Class]] = {}
-        for item in sorted(nodes, key=groups.order.__getitem__):
+        # In the order of execution, in which the plan is carried out: who leads must be there before who follows.
+        position = {key: number for number, key in enumerate(self.sites)}
+        for item in sorted(nodes, key=lambda item: position[nodes[item]]):
             classes.setdefault(groups.find(item), []).append(item)
         homes: dict[SiteKey, set[Class]] = {}
         for root, items in classes.items():
