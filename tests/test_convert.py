@@ -342,12 +342,30 @@ def test_shared_stride():
     assert model[0].resample.pool.stride.shape == (1,)
 
 
+class Named(nn.Module):
+    """One layer under three names, and one parameter in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.again = nn.ModuleList([self.layer, nn.Conv2d(4, 4, 3, padding=1)])
+        self.chain = nn.Sequential(self.layer, nn.BatchNorm2d(4))
+        self.again[1].weight = self.layer.weight
+
+    def forward(self, x):
+        return self.again[1](self.chain(self.layer(x)))
+
+
 def test_shared_modules_stay_shared():
-    layer = nn.Conv2d(4, 4, 3, stride=2, padding=1)
-    model = nn.Sequential(layer, nn.ReLU(), layer)
+    model = Named()
     shape = model(x2d()).shape
-    convert_(model, x2d(), filter=lambda module, name: True)
-    assert model[0] is model[2]
+    tensors = {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
+    convert_(model, x2d())
+    assert model.layer is model.again[0]
+    assert model.layer is model.chain[0]
+    assert model.again[1].weight is model.layer.weight
+    after = {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
+    assert {name: after[name] for name in tensors} == tensors, "no tensor was exchanged for one without data"
     assert model(x2d()).shape == shape
 
 

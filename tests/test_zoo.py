@@ -15,7 +15,6 @@ TIMM = [
     ("resnet10t", 64, 4),
     ("resnet18d", 64, 4),
     ("resnetblur18", 64, 4),
-    ("seresnext26t_32x4d", 64, 4),
     ("skresnet18", 64, 4),
     ("resnest14d", 64, 4),
     ("res2net50_14w_8s", 64, 4),
@@ -25,26 +24,20 @@ TIMM = [
     ("ese_vovnet19b_slim_dw", 64, 4),
     ("inception_next_atto", 64, 4),
     ("tf_efficientnet_b0", 64, 4),
-    ("tf_mobilenetv3_small_minimal_100", 64, 4),
     ("mobilenetv3_small_050", 64, 4),
-    ("mnasnet_small", 64, 4),
     ("convnext_atto", 64, 4),
     ("regnetx_002", 64, 4),
-    ("regnetz_b16", 64, 4),
-    ("nf_regnet_b0", 64, 4),
     ("repvgg_a0", 64, 4),
     ("ghostnet_050", 64, 4),
-    ("hgnetv2_b0", 64, 4),
     ("cs3darknet_s", 64, 4),
-    ("selecsls42", 64, 4),
+    ("selecsls42", 96, 4),
     ("pvt_v2_b0", 64, 4),
     ("poolformer_s12", 64, 4),
     ("mobilevit_xxs", 64, 4),
     ("edgenext_xx_small", 64, 4),
     ("starnet_s050", 64, 4),
-    ("levit_128s", 224, 4),
-    ("coatnet_pico_rw_224", 224, 4),
 ]
+SHALLOW = ("res2net50_14w_8s",)  # one block per stage, to save time
 
 
 def loss(model, x):
@@ -81,12 +74,13 @@ def exercise(model, x, larger, strides):
 @pytest.mark.parametrize(("name", "side", "strides"), TIMM, ids=[name for name, *_ in TIMM])
 def test_timm(name, side, strides):
     timm = pytest.importorskip("timm")
-    model = timm.create_model(name, num_classes=5)
+    shallow = {"layers": (1, 1, 1, 1)} if name in SHALLOW else {}
+    model = timm.create_model(name, num_classes=5, **shallow)
     larger = None if model.default_cfg.get("fixed_input_size") else torch.randn(2, 3, side + 32, side)
     exercise(model, torch.randn(2, 3, side, side), larger, strides)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1"])
 def test_torchvision(name):
     models = pytest.importorskip("torchvision.models")
     model = models.get_model(name, weights=None, num_classes=5)

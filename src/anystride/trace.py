@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -55,14 +54,13 @@ class Execution(TorchDispatchMode):
             meta: on tensors without data, so that nothing is computed; else for real.
         """
         args, kwargs = arguments(example)
-        replaced: dict[str, Tensor] = {}
         if meta:
             args, kwargs = tree_map(_to_meta, (args, kwargs))
-            replaced = _meta_state(model)
         self.stack.clear()
         self.given(tensors((args, kwargs)))
-        with _mode_of(model, training), self._hooks(model), torch.no_grad(), torch.random.fork_rng(devices=[]), self:
-            return functional_call(model, replaced, args, kwargs)
+        state = _without_data(model) if meta else contextlib.nullcontext()
+        with state, _mode_of(model, training), self._hooks(model), torch.no_grad(), torch.random.fork_rng([]), self:
+            return model(*args, **kwargs)
 
     @contextlib.contextmanager
     def _hooks(self, model: nn.Module) -> Iterator[None]:
@@ -106,20 +104,33 @@ def _to_meta(value: Any) -> Any:
     return value.detach().to("meta") if isinstance(value, Tensor) else value
 
 
-def _meta_state(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer without its data, but for strides: sizes follow from their values."""
+@contextlib.contextmanager
+def _without_data(model: nn.Module) -> Iterator[None]:
+    """Put a tensor without data in the place of each parameter and buffer, but for strides: sizes follow from them.
+
+    `torch.func.functional_call` would leave them there in a module that has two names.
+    """
     strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
     made: dict[int, Tensor] = {}
-    state: dict[str, Tensor] = {}
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    for name, tensor in named:
-        if id(tensor) not in strides:
-            if id(tensor) not in made:
-                made[id(tensor)] = tensor.detach().to("meta")
-                if isinstance(tensor, nn.Parameter):
-                    made[id(tensor)] = nn.Parameter(made[id(tensor)], requires_grad=False)
-            state[name] = made[id(tensor)]
-    return state
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    try:
+        for module in model.modules():
+            stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for store in stores:
+                for name, tensor in store.items():
+                    if tensor is None or id(tensor) in strides:
+                        continue
+                    if id(tensor) not in made:
+                        empty = tensor.detach().to("meta")
+                        isparameter = isinstance(tensor, nn.Parameter)
+                        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isparameter else empty
+                    before.append((store, name, tensor))
+        for store, name, tensor in before:
+            store[name] = made[id(tensor)]
+        yield
+    finally:
+        for store, name, tensor in before:
+            store[name] = tensor
 
 
 @contextlib.contextmanager
