@@ -703,3 +703,176 @@ def test_in_place_operations_after_a_learned_layer():
         model(x).square().sum().backward()
         gradients.append(model[0].resample.pool.stride.grad)
     torch.testing.assert_close(*gradients)
+
+
+class Function(nn.Module):
+    """Pooling called as a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return F.max_pool2d(self.conv(x), 3, 2, 1)
+
+
+@pytest.mark.parametrize("again", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy], ids=["pickle", "deepcopy"])
+def test_rewritten_forwards_survive_copies(again):
+    model = Function()
+    convert_(model, x2d())
+    scatter(model)
+    x = x2d()
+    assert torch.equal(again(model)(x), model(x))
+    assert model(x).shape != Function()(x).shape
+
+
+class Norm(nn.Module):
+    """A fixed filter between non-linear steps: no blur pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("filter", torch.ones(4, 1, 3, 3) / 9)
+
+    def forward(self, x):
+        return (F.conv2d(x * x, self.filter, stride=2, padding=1, groups=4) + 1e-12).sqrt()
+
+
+def test_a_filter_is_replaced_only_if_it_is_nothing_else():
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Norm())
+    convert_(model, x2d())
+    assert isinstance(model[1], Norm)
+    scatter(model)
+    model(x2d()).mean().backward()
+
+
+class OptionA(nn.Module):
+    """A block that has an attribute `stride`, and branches on it."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(4, 4, 3, stride, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride)
+        return y + x
+
+
+def test_a_block_with_an_attribute_stride():
+    model = nn.Sequential(OptionA(2), OptionA(1))
+    plan = convert_(model, x2d())
+    assert [change.role for change in plan.changes] == ["learn", "share"]
+    scatter(model)
+    model(x2d()).mean().backward()
+    assert model[0].stride == 2
+
+
+class Notes(nn.Module):
+    """Keeps tensors from one pass to the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, 2, 1)
+        self.position, self.mean = None, torch.zeros(4, 1, 1)
+
+    def forward(self, x):
+        x = F.avg_pool2d(self.conv(x), 2) - self.mean
+        if self.position is None or self.position.shape != x.shape[2:]:
+            self.position = torch.zeros(x.shape[2:], device=x.device)
+        return x + self.position
+
+
+def test_what_a_pass_notes_is_forgotten():
+    model = Notes()
+    before = dict(model.__dict__)
+    convert_(model, x2d(), dry_run=True)
+    assert model.__dict__.keys() == before.keys()
+    assert model.position is None
+    assert not model.mean.is_meta
+    assert convert_(model, x2d()).replaced
+    assert model(x2d()).shape == (2, 4, 8, 8)
+    anystride.macs(model, x2d())
+    assert model(x2d()).shape == (2, 4, 8, 8)
+
+
+class Encoder(nn.Module):
+    """One encoder for two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, a, b):
+        return self.conv(a) - self.conv(b)
+
+
+def test_one_encoder_for_two_inputs():
+    assert [change.role for change in convert_(Encoder(), (x2d(), x2d())).changes] == ["learn"]
+
+
+def test_under_inference_mode():
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1))
+    with torch.inference_mode():
+        assert convert_(model, torch.randn(2, 4, 32, 32)).replaced
+    model(x2d()).mean().backward()
+    assert model[0].resample.pool.stride.grad is not None
+
+
+@pytest.mark.parametrize("then", [[nn.Dropout(0.5, inplace=True)], [nn.Flatten(2), nn.ReLU(inplace=True)]])
+def test_in_place_in_training_or_on_a_view(then):
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), *then)
+    convert_(model, x2d())
+    model.train()(x2d()).sum().backward()
+
+
+class Unpool(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(4, 4, 3, 2, 1), nn.MaxPool2d(2, return_indices=True)
+        self.unpool = nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        return self.unpool(*self.pool(self.conv(x)))
+
+
+def test_unpooling():
+    model = Unpool()
+    convert_(model, x2d())
+    scatter(model)
+    assert model(x2d()).shape == (2, 4, 16, 16)
+
+
+def test_a_second_conversion_of_the_rest():
+    model = nn.Sequential(
+        *[layer for _ in range(2) for layer in (nn.Conv2d(4, 4, 3, 2, 1), nn.Upsample(scale_factor=2))]
+    )
+    convert_(model, x2d(), filter=lambda module, name: name in ("0", "1"))
+    expected = model(x2d()).shape
+    convert_(model, x2d(), dry_run=True)
+    assert model(x2d()).shape == expected
+    convert_(model, x2d())
+    scatter(model)
+    assert model(x2d()).shape == expected
+
+
+class Keywords(Encoder):
+    def forward(self, x):
+        return self.conv(input=x)
+
+
+def test_layers_that_are_called_with_keywords():
+    model = Keywords()
+    convert_(model, x2d())
+    assert model(x2d()).shape == (2, 4, 16, 16)
+
+
+def test_learnable_layer_with_a_stride():
+    with pytest.raises(ValueError, match="learnable: '0' has a stride already"):
+        convert_(nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()), x2d(), learnable=["0"])
+
+
+def test_wrapped_models():
+    with pytest.raises(ValueError, match=r"pass model\.module"):
+        convert_(nn.DataParallel(nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1))), x2d())

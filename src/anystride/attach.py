@@ -156,24 +156,32 @@ def _known(size: tuple[int, ...] | None, module: Resample) -> tuple[int, ...]:
 
 def resample_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook of a converted layer."""
-    result: Tensor = getattr(module, CHILD)(output, args[0].shape[2:])
+    # Called with keywords only, the map is not among `args`; it has the output's size where that matters.
+    result: Tensor = getattr(module, CHILD)(output, (args[0] if args else output).shape[2:])
     return result
 
 
 def resample_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook of a layer that commutes with its `Resample`, which so costs less."""
-    return getattr(module, CHILD)(args[0]), *args[1:]
+    return getattr(module, CHILD)(_map(module, args)), *args[1:]
+
+
+def _map(module: nn.Module, args: tuple[Any, ...]) -> Tensor:
+    if not args:
+        raise TypeError(f"{type(module).__name__} was converted: call it with its map as a positional argument")
+    x: Tensor = args[0]
+    return x
 
 
 def recompute_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook of a converted layer that enlarges: to the size that it meets, from its input."""
-    result: Tensor = getattr(module, CHILD)(args[0])
+    result: Tensor = getattr(module, CHILD)(_map(module, args))
     return result
 
 
 def reach_beyond(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook of a pooling layer whose last windows reached beyond the border: repeat its last samples."""
-    x = args[0]
+    x = _map(module, args)
     missing = getattr(module, CHILD).geometry.missing(x.shape[2:])
     if not any(missing):
         return args

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from anystride import graph
@@ -11,7 +12,7 @@ from anystride.attach import CHILD
 from anystride.cost import multiply_accumulates
 from anystride.functional import check_choice, check_smoothness
 from anystride.plan import Change, Plan
-from anystride.sites import Site, SiteKey, Survey
+from anystride.sites import FILTERS, Site, SiteKey, Survey
 from anystride.surgery import InPlace, Surgery
 from anystride.ties import Class, Groups, find_ties
 from anystride.trace import Execution, tensors
@@ -20,6 +21,7 @@ from anystride.window import RAMPS
 METHODS = ("diffstride", "spectral")
 
 
+@torch.inference_mode(False)
 def convert_(
     model: nn.Module,
     example_input: Any,
@@ -79,19 +81,28 @@ def convert_(
     if not tensors(example_input):
         raise ValueError("example_input must be a tensor, a tuple of arguments or a dict of keyword arguments, with at "
                          f"least one tensor in it, got {type(example_input).__name__}")  # fmt: skip
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            f"model must be converted before it is wrapped in {type(model).__name__}, or pass model.module"
+        )
+    tied = [tuple(names) for names in groups]
     modules = dict(model.named_modules())
-    for name in [*learnable, *(name for names in groups for name in names)]:
+    for name in [*learnable, *(name for names in tied for name in names)]:
         if name not in modules:
             raise ValueError(f"learnable and groups must name modules of the model, got {name!r}; see named_modules()")
     settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared)
     search = _Search(model, example_input, settings, filter, learnable)
+    for name in learnable:
+        if any(owner == name and index >= 0 for owner, index in search.sites):
+            raise ValueError(f"learnable: {name!r} has a stride already, which is learned anyway; leave it out")
     before = multiply_accumulates(model, example_input)
     while True:
-        plan = _grouped(search.plan(), [tuple(names) for names in groups])
+        plan = _grouped(search.plan(), tied)
         surgery = Surgery(model, plan)
         try:
             surgery.attach()
-            search.run(InPlace(), False)
+            for mode in reversed(search.training):
+                search.run(InPlace(), mode)
             after = multiply_accumulates(model, example_input)
             plan = replace(plan, changes=surgery.sizes(), macs=(before, after))
         except BaseException:
@@ -105,6 +116,7 @@ def convert_(
     return plan
 
 
+@torch.inference_mode(False)
 def apply_(model: nn.Module, plan: Plan) -> nn.Module:
     """Repeat a conversion on a model of the same architecture, without the search.
 
@@ -192,14 +204,14 @@ class _Search:
             self.how[key] = "output"
         elif getattr(module, "return_indices", False):
             reason = "its indices refer to the map before pooling"
-        elif site.lone and site.fixed_filter and not any(True for _ in module.parameters()):
+        elif site.lone and site.fixed_filter and self._only_filters(module, site.owner):
             self.how[key] = "replace"
         elif site.lone and site.grows and isinstance(module, nn.Upsample):
             self.how[key] = "enlarge"
             self.options[key] = {"mode": module.mode, "align_corners": module.align_corners}
         elif site.lone and site.grows and not list(module.children()) and site.kind != "interpolation":
             self.how[key] = "output"
-        elif site.lone and not site.grows and hasattr(module, "stride") and _is(module.stride, site.stride):
+        elif site.lone and not site.grows and self._strides(module, site):
             self.how[key] = "stride"
         else:
             try:
@@ -210,6 +222,17 @@ class _Search:
                 reason = f"{kind} calls it as a function, and {error}; make it a module"
         if reason:
             self.reasons[key] = reason
+
+    def _strides(self, module: nn.Module, site: Site) -> bool:
+        """Whether a module is a layer whose attribute is this stride; a block may have one, too, and branch on it."""
+        children = {name for name, _ in module.named_children()}
+        return children <= {"parametrizations"} and hasattr(module, "stride") and _is(module.stride, site.stride)
+
+    def _only_filters(self, module: nn.Module, name: str) -> bool:
+        """Whether a module is a fixed filter and nothing else, so that the operator may take its place."""
+        plain = self.survey.operations[name] <= FILTERS and name not in self.survey.several
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        return plain and not hooked and module is not self.model and not any(True for _ in module.parameters())
 
     def plan(self) -> Plan:
         """The plan, without costs. Sites that turn out to be in the way are left out, and the search starts anew."""

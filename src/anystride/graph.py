@@ -36,7 +36,11 @@ def trace(owner: nn.Module, absent: Sequence[str] = ()) -> fx.Graph:
     Raises:
         UntraceableError: fx cannot follow it, or it does one thing in training and another in evaluation.
     """
-    before = owner.training
+    if "forward" in owner.__dict__ and not isinstance(owner.__dict__["forward"], Rewritten):
+        raise UntraceableError("its forward was set on the object")
+    if isinstance(owner, fx.GraphModule):
+        raise UntraceableError("copies of a torch.fx.GraphModule would forget the change")
+    kept = dict(owner.__dict__)
     graphs = []
     try:
         for mode in (False, True):
@@ -45,7 +49,8 @@ def trace(owner: nn.Module, absent: Sequence[str] = ()) -> fx.Graph:
     except Exception as error:
         raise UntraceableError(f"torch.fx cannot trace it ({str(error).splitlines()[0][:80]})") from error
     finally:
-        owner.training = before
+        owner.__dict__.clear()
+        owner.__dict__.update(kept)
     if graphs[0].python_code("self").src != graphs[1].python_code("self").src:
         raise UntraceableError("its forward differs between training and evaluation")
     return graphs[0]
@@ -114,6 +119,36 @@ def rewrite(owner: nn.Module, children: Mapping[int, str]) -> Callable[[], None]
         children: by number of the call, the child that its stride-1 result passes through; interpolation is replaced
             by its child.
     """
+    had = owner.__dict__.get("forward")
+    owner.forward = Rewritten(owner, dict(children))
+
+    def undo() -> None:
+        if had is None:
+            del owner.__dict__["forward"]
+        else:
+            owner.__dict__["forward"] = had
+
+    return undo
+
+
+class Rewritten:
+    """The forward of a module whose graph was rewritten. A copy or an unpickled one traces its own module again."""
+
+    def __init__(self, owner: nn.Module, children: dict[int, str]) -> None:
+        self.owner, self.children = owner, children
+        self._run: Callable[..., Any] | None = _run(owner, children)
+        self.__signature__ = inspect.signature(types.MethodType(type(owner).forward, owner))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._run is None:
+            self._run = _run(self.owner, self.children)
+        return self._run(self.owner, *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": None}
+
+
+def _run(owner: nn.Module, children: Mapping[int, str]) -> Callable[..., Any]:
     forwards = {absent: _forward(owner, graph, children) for absent, graph in variants(owner).items()}
     forward = forwards[()]
     if len(forwards) > 1:
@@ -126,16 +161,7 @@ def rewrite(owner: nn.Module, children: Mapping[int, str]) -> Callable[[], None]
             absent = tuple(name for name in last if given[name] is None)
             return forwards[absent](self, *(given[name] for name in names))
 
-    had = owner.__dict__.get("forward")
-    owner.forward = types.MethodType(forward, owner)
-
-    def undo() -> None:
-        if had is None:
-            del owner.__dict__["forward"]
-        else:
-            owner.__dict__["forward"] = had
-
-    return undo
+    return forward
 
 
 def _forward(owner: nn.Module, graph: fx.Graph, children: Mapping[int, str]) -> Callable[..., Any]:

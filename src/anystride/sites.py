@@ -17,7 +17,13 @@ POOLS = {
     aten.avg_pool2d.default: "average pooling",
     aten.avg_pool3d.default: "average pooling",
 }
-LOOKUPS = {aten.index, aten.index_select, aten.gather, aten.embedding}
+LOOKUPS = {aten.max_unpool2d, aten.max_unpool3d, aten.index, aten.index_select, aten.gather, aten.embedding}
+# What a module that is no more than a filter with a stride runs.
+FILTERS = {
+    *("convolution", "constant_pad_nd", "expand", "repeat", "view", "unsqueeze", "slice"),
+    *("_to_copy", "detach", "alias", "clone", "copy"),
+    *(f"{kind}_pad{axes}d" for kind in ("reflection", "replication") for axes in (1, 2, 3)),
+}
 SiteKey = tuple[str, int]
 
 
@@ -144,12 +150,17 @@ class Survey(Walk):
         self.sites, self.named = sites, set(named)
         self.slices: dict[str, str] = {}
         self.counts: dict[str, int] = {}
+        # What ran in each module, and which modules were given other than one argument.
+        self.operations: dict[str, set[str]] = {}
+        self.several: set[str] = set()
         # Whether it looks something up: without data, an index out of range goes unnoticed.
         self.indexes = False
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         at = self.place(func, args, kwargs)
+        for name, _ in self.stack:
+            self.operations.setdefault(name, set()).add(func.overloadpacket.__name__)
         self.indexes |= func.overloadpacket in LOOKUPS
         if at is not None:
             key, what = at
@@ -159,6 +170,11 @@ class Survey(Walk):
         elif func is aten.slice.Tensor and len(args) > 4 and args[4] > 1 and args[0].dim() > 2 and self.stack:
             self.slices[self.stack[-1][0]] = "a slice with a step"
         return out
+
+    def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        super().entered(name, module, args)
+        if len(args) != 1:
+            self.several.add(name)
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         self.counts[name] = max(self.frames[-1], self.counts.get(name, 0))

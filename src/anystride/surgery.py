@@ -20,7 +20,7 @@ from anystride.attach import (
     resample_output,
 )
 from anystride.plan import Change, Plan
-from anystride.trace import TAG, Execution
+from anystride.trace import TAG, Execution, tensors
 
 INPUT = "input"
 
@@ -32,7 +32,11 @@ class InPlace(Execution):
         first = func._schema.arguments[0].alias_info if func._schema.arguments else None
         if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Resample):
             getattr(args[0], TAG).copies = True
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if first is not None and not first.is_write and isinstance(getattr(args[0], TAG, None), Resample):
+            for view in tensors(out):
+                setattr(view, TAG, getattr(args[0], TAG))
+        return out
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, Resample):
@@ -142,12 +146,18 @@ class Surgery:
             self._hook(module.register_forward_hook(hook, prepend=True))
 
     def _attach_input(self) -> None:
+        present = getattr(self.model, CHILD, None)
+        if isinstance(present, SizeOf):
+            self.units[INPUT] = present
+            return
         unit = SizeOf()
         self.units[INPUT] = unit
         self._child(self.model, CHILD, unit)
         self._hook(self.model.register_forward_pre_hook(note_input, with_kwargs=True))
 
     def _child(self, module: nn.Module, name: str, child: nn.Module) -> None:
+        if hasattr(module, name):
+            raise ValueError(f"model: a {type(module).__name__} has an attribute {name!r} of its own; rename it")
         module.add_module(name, child)
         self._undo.append(lambda: delattr(module, name))
 

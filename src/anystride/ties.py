@@ -107,8 +107,10 @@ class Trial(Walk):
         return out
 
     def given(self, inputs: list[Tensor]) -> None:
-        for number, x in enumerate(x for x in inputs if x.dim() > 2):
-            setattr(x, TAG, self.groups.add(("input", number), tuple(x.shape[2:])))
+        maps = [x for x in inputs if x.dim() > 2]
+        sizes = [tuple(x.shape[2:]) for x in maps]
+        for x, size in zip(maps, sizes, strict=True):  # two inputs of one size are one class, as for a shared encoder
+            setattr(x, TAG, self.groups.add(("input", sizes.index(size)), size))
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         super().left(name, module, args, output)

@@ -59,7 +59,10 @@ class Execution(TorchDispatchMode):
         self.stack.clear()
         self.given(tensors((args, kwargs)))
         state = _without_data(model) if meta else contextlib.nullcontext()
-        with state, _mode_of(model, training), self._hooks(model), torch.no_grad(), torch.random.fork_rng([]), self:
+        quiet = (state, _mode_of(model, training), _attributes_of(model, meta), self._hooks(model))
+        with contextlib.ExitStack() as stack, torch.no_grad(), torch.random.fork_rng([]):
+            for context in (*quiet, self):
+                stack.enter_context(context)
             return model(*args, **kwargs)
 
     @contextlib.contextmanager
@@ -143,3 +146,25 @@ def _mode_of(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, flag in before.items():
             module.training = flag
+
+
+@contextlib.contextmanager
+def _attributes_of(model: nn.Module, meta: bool) -> Iterator[None]:
+    """What a forward pass notes on its modules is forgotten: a tensor kept from a pass has no data, or another size."""
+    ours = [m for m in model.modules() if type(m).__module__.startswith("anystride.")]
+    before = [
+        (m, dict(m.__dict__), dict(m._buffers))
+        for m in model.modules()
+        if m not in ours and not isinstance(m, nn.modules.lazy.LazyModuleMixin)
+    ]
+    try:
+        if meta:
+            for module, kept, _ in before:
+                module.__dict__.update({k: _to_meta(v) for k, v in kept.items() if isinstance(v, Tensor)})
+        yield
+    finally:
+        for module, kept, buffers in before:
+            module.__dict__.clear()
+            module.__dict__.update(kept)
+            module._buffers.clear()
+            module._buffers.update(buffers)
