@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import anystride
 from anystride.lab.data.scenes import scene_task
+from anystride.lab.record import provenance, write
 
 
 def train(model, task, epochs, budget=None, batch=64, lr=0.1):
@@ -107,4 +108,11 @@ def main(quick=False):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer scenes and epochs")
-    main(parser.parse_args().quick)
+    parser.add_argument("--out", type=Path, help="keep the figures as a record")
+    options = parser.parse_args()
+    result, start, difference = main(options.quick)
+    if options.out:
+        rows = {name: {"accuracy": right, "multiply_accumulates": macs} for name, (right, macs) in result.items()}
+        figures = {"rows": rows, "converted_multiply_accumulates": start, "onnx_difference": difference.item()}
+        command = f"python examples/budget.py --out {options.out}" + " --quick" * options.quick
+        write({"command": command, "seed": 0, **provenance(), **figures}, options.out)
