@@ -63,3 +63,49 @@ def test_results_table_is_what_the_records_say():
         accuracy = f"{statistics.fmean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f}"
         row = rf"\| \({start}\) \|[^\n]*{names[method]}[^\n]*\| {accuracy} \| {cost:.1f} \|"
         assert re.search(row, text), f"README.md lacks the row {row}"
+
+
+def record(name):
+    return json.loads((ROOT / "results" / name).read_text())
+
+
+def test_budget_figures_are_what_the_record_says():
+    text = README.read_text()
+    rows = record("budget.json")["rows"]
+    for name in ("strided", "learned"):
+        accuracy, cost = 100 * rows[name]["accuracy"], rows[name]["multiply_accumulates"] / 1e6
+        assert f"{accuracy:.1f} % at {cost:.2f} MMAC" in text
+    assert f"{record('budget.json')['converted_multiply_accumulates'] / 1e6:.2f} MMAC" in text
+
+
+def test_shipping_table_is_what_the_record_says():
+    text = (ROOT / "docs" / "convert.md").read_text()
+    names = ("freeze_error", "compile_error", "export_error", "onnx_error")
+    for network, row in record("ship.json")["rows"].items():
+        errors = " | ".join(f"{row[name]:.0e}" for name in names)
+        int8 = f"{row['int8_error_plain']:.3f} | {row['int8_error_converted']:.3f}"
+        assert f"| {network}, {'x'.join(map(str, row['input']))} | {errors} | {int8} |" in text
+        assert max(row[name] for name in names) <= 1e-4
+        assert not row["transforms_in_graph"]
+
+
+def test_conversion_table_is_what_the_record_says():
+    text = (ROOT / "docs" / "convert.md").read_text()
+    rows = record("conversion.json")["rows"]
+
+    def cell(values):
+        return f"{statistics.fmean(100 * v for v in values):.1f} ± {statistics.stdev(100 * v for v in values):.1f}"
+
+    for name in ("inner, R = 4", "inner, R = 1", "spectral"):
+        runs = [row[name] for row in rows]
+        cells = [cell([run["converted"] for run in runs]), cell([run["recalibrated"] for run in runs])]
+        cells += [cell([run["fine_tuned"][n] for run in runs]) for n in (0, 1)]
+        moved = statistics.fmean(run["moved"] for run in runs)
+        assert f"| {moved:.2f} | {' | '.join(cells)} |" in text
+
+
+def test_compatibility_figures_are_those_of_the_page():
+    page = (ROOT / "docs" / "compatibility.md").read_text().replace("\n", " ")
+    passing, counted = re.search(r"(\d+) of these (\d+) pass", page).groups()
+    assert f"the {counted} model modules of timm" in README.read_text().replace("\n", " ")
+    assert f"{passing} convert and learn" in README.read_text().replace("\n", " ")
