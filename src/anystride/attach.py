@@ -44,7 +44,10 @@ class Geometry:
         return [max(0, -(-(n + 2 * p - k) // s) * s + k - (n + 2 * p)) for n, s, k, p in lengths]
 
     def offset(self, size: Sequence[int]) -> list[int]:
-        """Position in the stride-1 map of the layer's first sample, other than 0 only for `same`."""
+        """Position in the stride-1 map of the layer's first sample, other than 0 only for `same`.
+
+        There `size`, of that map, is the input's, too.
+        """
         if not self.same:
             return [0] * len(self.stride)
         return [
@@ -97,23 +100,22 @@ class Resample(nn.Module):
         """Whose grid or size counts, if not its own."""
         return self._leader[0]
 
-    def forward(self, x: Tensor, input_size: Sequence[int] | None = None) -> Tensor:
-        """(N, C, *spatial) to the size of the plan; `input_size` is that of the layer's input."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *spatial) to the size of the plan."""
         if self.pool is None:
             y = self._enlarge(x) if self.mode is not None else resize(x, self._target())
         else:
-            y = self._downsample(x, x.shape[2:] if input_size is None else input_size)
+            y = self._downsample(x)
         self.output_size = tuple(y.shape[2:])
         return y
 
-    def _downsample(self, x: Tensor, input_size: Sequence[int]) -> Tensor:
+    def _downsample(self, x: Tensor) -> Tensor:
         assert self.pool is not None
-        if self.geometry is not None and self.geometry.same:
-            for axis, skipped in enumerate(self.geometry.offset(input_size)):
+        grid = list(x.shape[2:])
+        if self.geometry is not None:
+            grid = self.geometry.grid(x.shape[2:])
+            for axis, skipped in enumerate(self.geometry.offset(x.shape[2:])):
                 x = x.narrow(2 + axis, skipped, x.shape[2 + axis] - skipped)
-            grid = self.geometry.grid(input_size)
-        else:
-            grid = list(x.shape[2:]) if self.geometry is None else self.geometry.grid(x.shape[2:])
         if isinstance(self.leader, Resample):
             grid = list(_known(self.leader.grid, self))
         self.grid = tuple(grid)
@@ -141,7 +143,7 @@ class SizeOf(nn.Module):
         leave_graphs(SizeOf)
         self.output_size: tuple[int, ...] | None = None
 
-    def forward(self, x: Tensor, input_size: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         self.output_size = tuple(x.shape[2:])
         return x
 
@@ -156,8 +158,7 @@ def _known(size: tuple[int, ...] | None, module: Resample) -> tuple[int, ...]:
 
 def resample_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook of a converted layer."""
-    # Called with keywords only, the map is not among `args`; it has the output's size where that matters.
-    result: Tensor = getattr(module, CHILD)(output, (args[0] if args else output).shape[2:])
+    result: Tensor = getattr(module, CHILD)(output)
     return result
 
 

@@ -199,7 +199,7 @@ class _Search:
         if self.filter is not None and not self.filter(module, site.owner):
             reason = "left out by filter"
         elif hasattr(module, CHILD):
-            reason = "it is converted already"
+            reason = f"it has a {CHILD!r} already, from an earlier conversion or of its own"
         elif site.index == -1:
             self.how[key] = "output"
         elif getattr(module, "return_indices", False):

@@ -21,7 +21,7 @@ from anystride.attach import (
 from anystride.functional import _autocast, multiply_axes, per_axis
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.resampling import band_matrix, onto_samples, spectral_matrix
-from anystride.trace import arguments
+from anystride.trace import arguments, mode_of
 from anystride.window import band
 
 Size = tuple[int, ...]
@@ -220,7 +220,6 @@ def _places(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
 
 def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: Sequence[Any]) -> None:
     """Run the model on the examples, in evaluation mode, and note what its learned layers do."""
-    flags = {module: module.training for module in model.modules()}
     handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -228,17 +227,13 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
 
     try:
         handles.extend(module.register_forward_hook(note, prepend=True, with_kwargs=True) for module in records)
-        for module in flags:
-            module.training = False
-        with torch.no_grad():
+        with mode_of(model, False), torch.no_grad():
             for example in example_inputs:
                 args, kwargs = arguments(example)
                 model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
-        for module, flag in flags.items():
-            module.training = flag
 
 
 def _note(module: nn.Module, record: Record, given: list[Any], output: Tensor) -> None:

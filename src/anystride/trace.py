@@ -59,7 +59,7 @@ class Execution(TorchDispatchMode):
         self.stack.clear()
         self.given(tensors((args, kwargs)))
         state = _without_data(model) if meta else contextlib.nullcontext()
-        quiet = (state, _mode_of(model, training), _attributes_of(model, meta), self._hooks(model))
+        quiet = (state, mode_of(model, training), _attributes_of(model, meta), self._hooks(model))
         with contextlib.ExitStack() as stack, torch.no_grad(), torch.random.fork_rng([]):
             for context in (*quiet, self):
                 stack.enter_context(context)
@@ -137,7 +137,8 @@ def _without_data(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _mode_of(model: nn.Module, training: bool) -> Iterator[None]:
+def mode_of(model: nn.Module, training: bool) -> Iterator[None]:
+    """All modules in one mode, but normalisation always in evaluation; afterwards each as it was."""
     before = {module: module.training for module in model.modules()}
     try:
         for module in before:

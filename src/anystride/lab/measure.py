@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from anystride import macs
 from anystride.lab.models.resnet import ResNet
 
 
@@ -17,9 +17,7 @@ def multiply_accumulates(model: ResNet, image: Tensor) -> int:
 
     The pooling operator is two matrix products, so its own cost is counted, too.
     """
-    with _evaluating(model), FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops()) // 2
+    return int(macs(model, image).item())
 
 
 def map_sizes(model: ResNet, image: Tensor) -> list[list[int]]:
