@@ -19,7 +19,7 @@ FLOORS = [
     {"attach", "parameters", "trace"},
     {"cost", "graph", "plan", "sites"},
     {"ties"},
-    {"surgery"},
+    {"search", "surgery"},
     {"complexity", "convert", "freeze"},
     {"checkpoint"},
 ]
