@@ -10,9 +10,11 @@ from rich.console import Console
 
 from anystride.lab import cli
 from anystride.lab import record as records
+from anystride.lab.commands import demo, train
 from anystride.lab.demo import Demo, demonstrate
 from anystride.lab.experiment import RECORD
-from anystride.lab.models.resnet import DOWNSAMPLERS
+from anystride.lab.models.downsample import METHODS
+from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.progress import RunProgress
 from anystride.lab.training import SCHEDULES
 
@@ -37,12 +39,12 @@ def exit_code(arguments: list[str]) -> int:
         ("demo --seeds many", "--seeds: must be a whole number, got 'many'"),
         ("demo --width -3", "--width: must be at least 1, got -3"),
         ("demo --epochs 1.5", "--epochs: must be a whole number, got '1.5'"),
-        ("train --method average", "--method: invalid choice: 'average'"),
-        ("train --strides 3,2", "--strides: must be three strides such as 3,2,3 or 3x2,2,3, got '3,2'"),
-        ("train --strides 3,2,x", "--strides: must be three strides"),
+        ("train --method maximum", "--method: invalid choice: 'maximum'"),
+        ("train --strides 3,2", "strides must have 3 or 4 entries"),
+        ("train --strides 3,2,x", "--strides: must be strides"),
         ("train --strides 3,0.5,3", "--strides: must be finite strides of at least 1, got 0.5"),
         ("train --strides 3,nan,3", "got nan in '3,nan,3'"),
-        ("train --strides 3x2x2,2,3", "--strides: must be three strides"),
+        ("train --strides 3x2x2,2,3", "--strides: must be strides"),
         ("train --strides 2.5,2,2 --method strided", "strided convolution must be whole numbers"),
         ("train --strides 2x3,2,2 --shared-stride", "equal along both axes"),
         ("train --strides 40,2,2", "must not exceed the map, 32x32 pixels before stride 1, got 40"),
@@ -50,7 +52,7 @@ def exit_code(arguments: list[str]) -> int:
         ("train --lr nan", "--lr: must be a finite number"),
         ("train --lam -1", "--lam: must be a finite number at least 0, got -1"),
         ("train --batch-size 1", "--batch-size: must be at least 2, got 1"),
-        ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training images, got 65"),
+        ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training examples, got 65"),
         ("train --seed -1", "--seed: must be at least 0"),
         ("train --data nowhere", "'nowhere', which is no folder"),
         ("train --image-size 64", "--image-size of the scenes is 32, got 64"),
@@ -100,14 +102,14 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     def command(_options: object) -> None:
         raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
 
-    monkeypatch.setattr(cli, "_demo", command)
+    monkeypatch.setattr(demo, "execute", command)
     assert exit_code(["demo"]) == 2
     assert "pip install 'anystride[lab]'" in capsys.readouterr().err
 
 
 def test_the_parser_repeats_what_the_lab_offers() -> None:
-    assert tuple(DOWNSAMPLERS) == cli.METHODS
-    assert tuple(SCHEDULES) == cli.SCHEDULES
+    assert METHODS == cli.METHODS
+    assert tuple(SCHEDULES) == train.SCHEDULES
 
 
 def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +150,7 @@ def test_demo_end_to_end_and_again(tmp_path: Path, capsys: pytest.CaptureFixture
     assert first.err == ""
     assert "Starting from (3, 2, 3) instead of (2, 2, 2) changes the accuracy by" in " ".join(first.out.split())
     runs = sorted(tmp_path.glob("*/record.json"))
-    assert [path.parent.name.partition("-")[0] for path in runs] == sorted(2 * list(DOWNSAMPLERS))
+    assert [path.parent.name.partition("-")[0] for path in runs] == sorted(2 * list(METHODS))
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {
         "accuracy.png", "strides.png", "windows-outer.png", "windows-inner.png", "maps.png", "examples.png"

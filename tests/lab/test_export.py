@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anystride.lab import cli
+from anystride.lab.commands import export as command
 from anystride.lab.export import TARGETS
 from anystride.lab.training import load_classifier
 
@@ -22,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_targets_are_those_of_the_command() -> None:
-    assert tuple(TARGETS) == cli.TARGETS
+    assert tuple(TARGETS) == command.TARGETS
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,10 +10,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from anystride.lab import record as records
-from anystride.lab.data.module import ShuffledBatches
+from anystride.lab.data.module import TrainParts
+from anystride.lab.data.scenes import scene_task
 from anystride.lab.errors import UsageError
 from anystride.lab.experiment import CHECKPOINT, RECORD, run
-from anystride.lab.training import SCHEDULES, cosine, load_classifier, step
+from anystride.lab.training import SCHEDULES, cosine, load_classifier
 
 from .conftest import tiny
 
@@ -133,11 +134,13 @@ def test_the_strides_own_learning_rate(tmp_path: Path) -> None:
 
 
 def test_batches_follow_from_seed_and_epoch() -> None:
+    source = scene_task(10, 2, seed=0)
+
     def batches(seed: int, epoch: int) -> list[list[int]]:
-        order = ShuffledBatches(10, 4, seed)
+        order = TrainParts(source, 4, seed)
         order.set_epoch(epoch)
         assert len(order) == 2
-        return [batch.tolist() for batch in order]
+        return [rows.tolist() for rows, _ in order]
 
     assert batches(0, 3) == batches(0, 3)
     assert batches(0, 3) != batches(0, 4)
@@ -149,5 +152,8 @@ def test_schedules_start_and_end_where_they_should() -> None:
     assert cosine(0.2) == pytest.approx(1)
     assert cosine(0.0) == 0
     assert cosine(1.0) == pytest.approx(0, abs=1e-12)
-    assert [step(progress) for progress in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
-    assert set(SCHEDULES) == {"cosine", "step"}
+    factors = [SCHEDULES["step"](progress) for progress in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    imagenet = [SCHEDULES["step-imagenet"](epoch / 90) for epoch in (0, 29.9, 30, 59.9, 60, 79.9, 80, 89.9)]
+    assert imagenet == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert SCHEDULES["constant"](0.7) == 1

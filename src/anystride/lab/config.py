@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
 SCENES = "scenes"
-"""The value of ``RunConfig.data`` that means scikit-learn's digits; anything else is a folder."""
+"""The value of ``RunConfig.data`` that means scikit-learn's digits."""
 
 Strides = tuple[tuple[float, float], ...]
 
@@ -16,11 +18,15 @@ Strides = tuple[tuple[float, float], ...]
 class RunConfig:
     """One run. Two runs with equal configurations on the same machine give the same result.
 
-    ``strides`` holds a (vertical, horizontal) pair per shortcut block; ``lam`` weighs Eq. 6; ``stride_lr`` is the
-    learning rate of the strides, None for that of the weights; ``train_size`` and ``test_size`` count scenes and are
-    ignored for a folder.
+    ``strides`` holds a pair per downsampler, (vertical, horizontal), for sound (time, frequency); ``lam`` weighs Eq. 6;
+    ``stride_lr`` is the learning rate of the strides, None for that of the weights. ``batch_size`` counts the examples
+    of one optimiser step, over all devices and all ``accumulate`` parts. ``epoch_steps`` is the number of optimiser
+    steps that count as one epoch, 0 for one pass over the training data. ``data`` names a data set or a folder; several
+    tasks are joined by "+". ``train_size`` and ``test_size`` count the examples of a stand-in and are ignored
+    elsewhere; ``image_size`` is not used for sound.
     """
 
+    model: str = "resnet18"
     method: str = "outer"
     strides: Strides = ((2.0, 2.0), (2.0, 2.0), (2.0, 2.0))
     smoothness: float = 4.0
@@ -28,16 +34,23 @@ class RunConfig:
     lam: float = 0.0
     width: int = 8
     epochs: int = 8
+    epoch_steps: int = 0
     batch_size: int = 32
+    optimizer: str = "sgd"
     lr: float = 0.05
     stride_lr: float | None = None
     weight_decay: float = 5e-4
     schedule: str = "cosine"
+    mixup: float = 0.0
+    label_smoothing: float = 0.0
     seed: int = 0
     data: str = SCENES
     image_size: int = 32
     train_size: int = 4000
     test_size: int = 1000
+    precision: str = "32-true"
+    accumulate: int = 1
+    compile: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values: tuples become lists, so that it equals itself after a round trip."""
@@ -45,7 +58,10 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunConfig:
-        """The inverse of `to_json`; a TypeError for names that are not known here."""
+        """The inverse of `to_json`; a TypeError for names that are not known here.
+
+        A name that is absent has its default: records stay valid when a field is added whose default changes nothing.
+        """
         return cls(**{**values, "strides": tuple((float(v), float(h)) for v, h in values["strides"])})
 
     @property
@@ -54,8 +70,15 @@ class RunConfig:
         stages = ["_".join(f"{value:g}" for value in dict.fromkeys(pair)) for pair in self.strides]
         return f"{self.method}-{'x'.join(stages)}-seed{self.seed}"
 
+    @property
+    def key(self) -> str:
+        """`name` with a digest of everything else, as in ``outer-3x2x3-seed0-1f0c9a2e``: unique among all runs."""
+        default = RunConfig().to_json()
+        changed = {name: value for name, value in self.to_json().items() if value != default[name]}
+        return f"{self.name}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
 
-def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """What differs between two configurations in JSON form, in words; empty when they are equal."""
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    return ", ".join(f"{name} {one.get(name)} instead of {other.get(name)}" for name in names)
+
+def difference(one: RunConfig, other: RunConfig) -> str:
+    """What differs between two configurations, in words; empty when they are equal."""
+    a, b = one.to_json(), other.to_json()
+    return ", ".join(f"{name} {a[name]} instead of {b[name]}" for name in a if a[name] != b[name])

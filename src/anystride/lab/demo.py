@@ -9,13 +9,15 @@ from pathlib import Path
 from rich.console import Console
 
 from anystride.lab.config import RunConfig, Strides
-from anystride.lab.experiment import CHECKPOINT, RECORD, saved_configuration
+from anystride.lab.errors import UsageError
+from anystride.lab.experiment import finished
 from anystride.lab.gallery import draw_demo
-from anystride.lab.models.resnet import DOWNSAMPLERS
-from anystride.lab.parallel import Job, run_all
+from anystride.lab.models.downsample import METHODS
+from anystride.lab.parallel import run_all
 from anystride.lab.progress import Display
-from anystride.lab.record import Record, load
+from anystride.lab.record import Record
 from anystride.lab.table import group, results_table, summary
+from anystride.lab.work import Job
 
 STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0), (2.0, 2.0), (3.0, 3.0)))
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
@@ -36,7 +38,7 @@ class Demo:
             replace(self.base, method=method, strides=strides, seed=self.base.seed + seed)
             for seed in range(self.seeds)
             for strides in STARTS
-            for method in DOWNSAMPLERS
+            for method in METHODS
         ]
 
 
@@ -50,31 +52,24 @@ def demonstrate(demo: Demo, console: Console) -> None:
         for number, config in enumerate(configurations, start=1):
             folder = demo.folder / config.name
             label = f"[{number}/{len(configurations)}] {config.name}"
-            record = None if demo.fresh else _finished(config, folder)
+            record = None if demo.fresh else finished(config, folder)
             if record is not None:
                 display.note(f"{label}  finished before, {100 * record['accuracy']:.1f} %; --fresh repeats it")
                 records[config] = record
             else:
-                resume = not demo.fresh and saved_configuration(folder / CHECKPOINT) == config.to_json()
-                jobs.append(Job(label, config, folder, resume))
+                jobs.append(Job(label, config, folder, fresh=demo.fresh))
         # The outer ramp's maps are the largest: started first, they leave no core waiting at the end.
         jobs.sort(key=lambda job: (job.config.seed, job.config.method != "outer"))
-        made = run_all(jobs, display)
-    records.update(zip((job.config for job in jobs), made, strict=True))
+        for outcome in run_all(jobs, display):
+            if outcome.record is None:
+                raise UsageError(f"run {outcome.job.config.name} was not made: {outcome.problem}")
+            records[outcome.job.config] = outcome.record
 
     groups = group([records[config] for config in configurations])
     console.print()
     console.print(results_table(groups))
     console.print(summary(groups), highlight=False)
     pictures = draw_demo(groups, demo.folder)
-    console.print(f"{len(made)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
+    console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:
         console.print(f"  {picture}", highlight=False, soft_wrap=True)
-
-
-def _finished(config: RunConfig, folder: Path) -> Record | None:
-    """The record of a run that need not be repeated: complete, and of the same configuration."""
-    if not (folder / RECORD).is_file():
-        return None
-    record = load(folder / RECORD)
-    return record if record["configuration"] == config.to_json() else None

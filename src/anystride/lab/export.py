@@ -31,9 +31,8 @@ def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"RUN_DIR holds a {CHECKPOINT} that 'anystride train' did not write ({reason})") from None
-    size, channels = classifier.config.image_size, int(classifier.hparams["in_channels"])
     model = classifier.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    images = torch.rand(3, channels, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(3, *classifier.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(images)
     freeze_(model, images)
@@ -52,8 +51,9 @@ def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+    shape = ", ".join(map(str, classifier.shape))
     console.print(
-        f"{path}: input 'images' (batch, {channels}, {size}, {size}), output 'logits' (batch, {len(expected[0])}); "
+        f"{path}: input 'images' (batch, {shape}), output 'logits' (batch, {len(expected[0])}); "
         f"differs from PyTorch by {difference:.1e}",
         highlight=False,
         soft_wrap=True,

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from anystride.lab.models.resnet import DOWNSAMPLERS
+from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.table import Group
 from anystride.window import window
 

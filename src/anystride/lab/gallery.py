@@ -13,14 +13,17 @@ from torch.nn.functional import conv2d
 from anystride import DiffStride2d, SpectralPool2d
 from anystride.lab import figures
 from anystride.lab.config import RunConfig
-from anystride.lab.experiment import CHECKPOINT, task
-from anystride.lab.models.resnet import DOWNSAMPLERS
+from anystride.lab.data.catalogue import open_source
+from anystride.lab.experiment import CHECKPOINT
+from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.record import Record
 from anystride.lab.table import Group, group
 from anystride.lab.training import Classifier, load_classifier
 
 SHEET = 30
 """Images on the sheet of examples."""
+BLOCKS = 3
+"""Downsamplers of the ResNet-18 for small images."""
 SPECTRUM_IMAGES = 256
 """Test images over which a spectrum's energy is averaged."""
 COMPARED_STRIDES = (2, 3)
@@ -40,20 +43,29 @@ def draw_demo(groups: Sequence[Group], folder: Path) -> list[Path]:
     return [*drawn, _draw_maps(poor[0], run_folder, folder / "maps.png"), _draw_sheet(poor[0], folder / "examples.png")]
 
 
-def draw_run(record: Record, folder: Path) -> list[Path]:
-    """The pictures of one run whose checkpoint lies in ``folder``; gives back their paths."""
+def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Path]:
+    """The pictures of one run whose checkpoint lies in ``folder``; gives back their paths.
+
+    Windows and maps are drawn for the ResNet-18 for small images only.
+    """
+    configuration = record["configuration"]
+    small = configuration.get("model", "resnet18") == "resnet18" and len(configuration["strides"]) == BLOCKS
     drawn = []
-    if DOWNSAMPLERS[record["configuration"]["method"]].learns:
+    if DOWNSAMPLERS[configuration["method"]].learns:
         figures.stride_trajectories(group([record]), folder / "strides.png")
-        drawn = [folder / "strides.png", _draw_windows(record, folder, folder / "windows.png")]
-    return [*drawn, _draw_maps(record, folder, folder / "maps.png"), _draw_sheet(record, folder / "examples.png")]
+        drawn.append(folder / "strides.png")
+        if small:
+            drawn.append(_draw_windows(record, folder, folder / "windows.png"))
+    if small:
+        drawn.append(_draw_maps(record, folder, folder / "maps.png"))
+    return [*drawn, _draw_sheet(record, folder / "examples.png", root)]
 
 
 def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
     """The learned windows of the run in ``folder``, over the energy of what reaches them."""
     config = RunConfig.from_json(record["configuration"])
     classifier = load_classifier(folder / CHECKPOINT)
-    images = task(config).test_images[:SPECTRUM_IMAGES]
+    images = _test_images(config, SPECTRUM_IMAGES)[0]
     spectra = []
     for stage, block in enumerate(classifier.model.shortcut_blocks):
         maps = _input_of(block.pool, classifier, images)
@@ -79,7 +91,7 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
     """The map that the first shortcut block of the run in ``folder`` downsamples, after each of the four methods."""
     config = RunConfig.from_json(record["configuration"])
     classifier = load_classifier(folder / CHECKPOINT)
-    scene = task(config).test_images[:1]
+    scene = _test_images(config, 1)[0]
     block = classifier.model.shortcut_blocks[0]
     # Whatever the method of the run: its weights at stride 1, as in Figure 2b.
     maps = conv2d(_input_of(block, classifier, scene), block.conv1.weight, padding=1)
@@ -100,13 +112,18 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
     return path
 
 
-def _draw_sheet(record: Record, path: Path) -> Path:
+def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     """Some test images with their classes."""
-    data = task(RunConfig.from_json(record["configuration"]))
-    images = data.test_images[:SHEET]
-    labels = [data.classes[label] for label in data.test_labels[:SHEET].tolist()]
+    images, labels = _test_images(RunConfig.from_json(record["configuration"]), SHEET, root)
     figures.image_sheet(_for_people(images), labels, "Test images and their classes", path)
     return path
+
+
+def _test_images(config: RunConfig, count: int, root: Path | None = None) -> tuple[Tensor, list[str]]:
+    """The first test images (n, C, H, W) of a run and the names of their classes."""
+    source = open_source(config, root)
+    images, labels, *_ = source.test_batch(torch.arange(min(count, source.test_length)))
+    return images, [source.classes[label] for label in labels.tolist()]
 
 
 @torch.no_grad()

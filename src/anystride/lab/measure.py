@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from anystride import macs
-from anystride.lab.models.resnet import ResNet
+from anystride.lab.models.network import Network
 
 
-def multiply_accumulates(model: ResNet, image: Tensor) -> int:
-    """Multiply-accumulates of one forward pass for ``image`` (1, C, H, W), in convolutions and matrix products.
+def multiply_accumulates(model: Network, image: Tensor) -> int:
+    """Multiply-accumulates of one forward pass for one input (1, C, H, W), in convolutions and matrix products.
 
     The pooling operator is two matrix products, so its own cost is counted, too.
     """
     return int(macs(model, image).item())
 
 
-def map_sizes(model: ResNet, image: Tensor) -> list[list[int]]:
+def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
     """Height and width of the feature map after each stage for ``image`` (1, C, H, W)."""
     sizes: list[list[int]] = []
 

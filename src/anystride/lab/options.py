@@ -21,16 +21,17 @@ def whole(low: int) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, *, above: bool = False) -> Callable[[str], float]:
-    """A parser of finite numbers of at least ``low``, or greater than it where ``above``."""
+def number(low: float, *, above: bool = False, below: float = float("inf")) -> Callable[[str], float]:
+    """A parser of numbers below ``below`` of at least ``low``, or greater than it where ``above``."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-        if not (low < value < float("inf") if above else low <= value < float("inf")):
+        if not (low < value < below if above else low <= value < below):
             bound = f"greater than {low:g}" if above else f"at least {low:g}"
+            bound += "" if below == float("inf") else f" and below {below:g}"
             raise argparse.ArgumentTypeError(f"must be a finite number {bound}, got {text}")
         return value
 
@@ -38,10 +39,10 @@ def number(low: float, *, above: bool = False) -> Callable[[str], float]:
 
 
 def strides(text: str) -> tuple[tuple[float, float], ...]:
-    """Three strides, ``3,2,3`` or with a (vertical x horizontal) pair, ``3x2,2,3``."""
+    """Strides, one per downsampler: ``3,2,3`` or with a (vertical x horizontal) pair, ``3x2,2,3``."""
     stages = [[_stride(value, text) for value in stage.split("x")] for stage in text.strip("() ").split(",")]
-    if len(stages) != 3 or any(len(stage) > 2 for stage in stages):
-        raise argparse.ArgumentTypeError(f"must be three strides such as 3,2,3 or 3x2,2,3, got {text!r}")
+    if any(len(stage) > 2 for stage in stages):
+        raise argparse.ArgumentTypeError(f"must be strides such as 3,2,3 or 3x2,2,3, got {text!r}")
     return tuple((stage[0], stage[-1]) for stage in stages)
 
 
@@ -49,10 +50,21 @@ def _stride(value: str, text: str) -> float:
     try:
         stride = float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be three strides such as 3,2,3 or 3x2,2,3, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be strides such as 3,2,3 or 3x2,2,3, got {text!r}") from None
     if not 1 <= stride < float("inf"):
         raise argparse.ArgumentTypeError(f"must be finite strides of at least 1, got {value.strip()} in {text!r}")
     return stride
+
+
+def share(text: str) -> float:
+    """A share of a whole, above 0 and up to 1: ``5%`` or ``0.05``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share above 0 and up to 1 such as 5% or 0.05, got {text!r}")
+    return value
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.queues import Queue
-from pathlib import Path
 
 import torch
 
-from anystride.lab.config import RunConfig
-from anystride.lab.experiment import run
-from anystride.lab.progress import Display, News, RunProgress
-from anystride.lab.record import Record
+from anystride.lab.experiment import CHECKPOINT, finished, saved_configuration
+from anystride.lab.progress import Display, News
+from anystride.lab.record import write
+from anystride.lab.work import Job, Outcome, work
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run that is to be made: see `experiment.run`."""
-
-    label: str
-    config: RunConfig
-    folder: Path
-    resume: bool
-
-
-def run_all(jobs: Sequence[Job], display: Display) -> list[Record]:
-    """The records of all jobs, in order. On a CPU the jobs share PyTorch's threads; on a GPU they run in turn."""
+def run_all(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
+    """The outcomes of all jobs as they come. On a CPU the jobs share PyTorch's threads; on a GPU they run in turn."""
     threads = torch.get_num_threads()
     count = 1 if torch.cuda.is_available() else min(threads, len(jobs))
     if count < 2:
-        return [_run(job, display.show) for job in jobs]
+        yield from run_in_turn(jobs, display)
+        return
 
     context = multiprocessing.get_context("spawn")
     news: Queue[News | None] = context.Queue()
@@ -41,15 +32,32 @@ def run_all(jobs: Sequence[Job], display: Display) -> list[Record]:
     listener.start()
     executor = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(news, threads // count))
     try:
-        return list(executor.map(_work, jobs))
+        for done in as_completed([executor.submit(_work, job) for job in jobs]):
+            yield done.result()
     finally:
         executor.shutdown(cancel_futures=True)
         news.put(None)
         listener.join()
 
 
-def _run(job: Job, send: Callable[[News], None]) -> Record:
-    return run(job.config, job.folder, resume=job.resume, callbacks=(RunProgress(job.label, send),))
+def run_in_turn(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
+    """The outcomes of jobs made one after the other in this process."""
+    yield from (work(job, display.show) for job in jobs)
+
+
+def run_each_alone(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
+    """The outcomes of jobs made one after the other, each by a command that starts the processes it needs itself."""
+    for job in jobs:
+        configuration = job.folder / "configuration.json"
+        write(job.config.to_json(), configuration)
+        command = [sys.executable, "-m", "anystride.lab.cli", "train", "--config", str(configuration)]
+        command += ["--out", str(job.folder), "--devices", str(job.place.devices)]
+        command += ["--root", str(job.place.root)] if job.place.root else []
+        command += ["--download"] if job.place.download else []
+        command += ["--resume"] if saved_configuration(job.folder / CHECKPOINT) == job.config else []
+        done = subprocess.run(command, check=False)
+        record = finished(job.config, job.folder)
+        yield Outcome(job, record, "" if record else f"its processes ended with exit code {done.returncode}")
 
 
 def _listen(news: Queue[News | None], display: Display) -> None:
@@ -67,6 +75,6 @@ def _prepare(news: Queue[News | None], threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _work(job: Job) -> Record:
+def _work(job: Job) -> Outcome:
     assert _outbox is not None
-    return _run(job, _outbox.put)
+    return work(job, _outbox.put)

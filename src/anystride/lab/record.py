@@ -41,7 +41,9 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 """What a record holds. ``accuracy`` is a fraction and ``loss`` the mean cross-entropy (null if it diverged), on
 the test images after the last epoch; ``strides`` has (vertical, horizontal) per shortcut block and ``map_sizes`` (H, W)
-per stage; ``multiply_accumulates`` is per image; ``seconds`` has ``train`` and ``total``."""
+per stage; ``multiply_accumulates`` is per image; ``seconds`` has ``train`` and ``total``. Newer records also hold
+``accuracies`` per task, whose mean ``accuracy`` is; ``top5`` where there are more than five classes; ``examples``, a
+line about the data; and ``devices``, the number of processes."""
 
 Record = dict[str, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from anystride.lab.models.resnet import DOWNSAMPLERS
+from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.record import Record
 from anystride.lab.text import sizes_text, strides_text
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from anystride.lab.config import RunConfig
-from anystride.lab.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.experiment import CHECKPOINT, RECORD, Place, run
 from anystride.lab.gallery import draw_run
 from anystride.lab.progress import Display, RunProgress
 from anystride.lab.table import group, results_table
 
 
-def train(config: RunConfig, folder: Path, resume: bool, console: Console) -> None:
-    """Run ``config`` in ``folder`` and show what came out."""
+def train(config: RunConfig, folder: Path, resume: bool, place: Place, console: Console) -> None:
+    """Run ``config`` in ``folder`` and show what came out; of several processes only the first one shows."""
+    if rank_zero_only.rank != 0:
+        run(config, folder, resume=resume, place=place)
+        return
     with Display(console) as display:
-        record = run(config, folder, resume=resume, callbacks=(RunProgress(config.name, display.show),))
+        record = run(config, folder, resume=resume, place=place, callbacks=(RunProgress(config.name, display.show),))
     console.print(results_table(group([record])))
-    drawn = draw_run(record, folder)
+    drawn = draw_run(record, folder, place.root)
     console.print(f"{record['seconds']['train']:.0f} s of training. In {folder}:", highlight=False)
     for path in (folder / RECORD, folder / CHECKPOINT, *drawn):
         console.print(f"  {path.name}", highlight=False)

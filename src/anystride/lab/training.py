@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,22 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric
 
 from anystride import complexity, learned_strides, param_groups
 from anystride.lab.config import RunConfig
-from anystride.lab.models.resnet import ResNet, resnet18
+from anystride.lab.data.source import Batch
+from anystride.lab.models import registry
+from anystride.lab.models.network import Network
 
 MOMENTUM = 0.9
 WARM_UP = 0.2
 """The share of the training over which the cosine schedule's learning rate rises."""
+TOP = 5
+"""Besides the first guess, the best so many count as one of the metrics, where there are more classes than that."""
 
 
 def cosine(progress: float) -> float:
@@ -33,27 +37,39 @@ def cosine(progress: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
 
 
-def step(progress: float) -> float:
-    """The paper's schedule for CIFAR (section 3.2): divided by 10 at one half and again at three quarters."""
-    return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+def tenths(*points: float) -> Callable[[float], float]:
+    """A schedule whose factor is divided by 10 at each of ``points``, shares of the training."""
+    return lambda progress: 10.0 ** -sum(progress >= point for point in points)
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "step": step}
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": cosine,
+    "step": tenths(1 / 2, 3 / 4),  # section 3.2, CIFAR: after 200 and 300 of 400 epochs
+    "step-imagenet": tenths(30 / 90, 60 / 90, 80 / 90),  # section 3.2, ImageNet
+    "constant": lambda progress: 1.0,  # section 3.1
+}
+OPTIMIZERS = ("sgd", "adam")
 
 
 class Classifier(pl.LightningModule):
-    """A ResNet-18 trained by SGD on cross-entropy + lam * J (Eq. 6), as its configuration says."""
+    """A network trained on cross-entropy + lam * J (Eq. 6), as its configuration says: one head per task of ``heads``.
 
-    def __init__(self, config: RunConfig, num_classes: int, in_channels: int) -> None:
+    A label counts through the classes of all tasks, so it says which head an example is for; an example is compared
+    with the classes of its own task only. ``shape`` (C, H, W) is that of one input.
+    """
+
+    def __init__(self, config: RunConfig, heads: dict[str, tuple[str, ...]], shape: Sequence[int]) -> None:
         super().__init__()
         # The checkpoint carries what is needed to build the model again, as plain values.
-        self.save_hyperparameters(
-            {"config": config.to_json(), "num_classes": num_classes, "in_channels": in_channels}, logger=False
-        )
-        self.config = config
-        model = resnet18(
-            num_classes,
-            in_channels,
+        plain = {"config": config.to_json(), "heads": {task: list(names) for task, names in heads.items()}}
+        self.save_hyperparameters({**plain, "shape": list(shape)}, logger=False)
+        self.config, self.shape = config, tuple(shape)
+        self.tasks = tuple(heads)
+        sizes = [len(classes) for classes in heads.values()]
+        model = registry.build(
+            config.model,
+            sizes,
+            shape[0],
             config.width,
             config.method,
             config.strides,
@@ -61,37 +77,87 @@ class Classifier(pl.LightningModule):
             shared=config.shared_stride,
         )
         # On a CPU a step takes between 0.6 and 0.9 times as long in this layout, at the demo's size.
-        self.model: ResNet = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._call(self.model)
+        self.register_buffer("task_of_class", torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)), False)
+        self.metrics = nn.ModuleDict({f"accuracy{number}": MeanMetric() for number in range(len(sizes))})
+        if len(sizes) == 1 and sizes[0] > TOP:
+            self.metrics["top"] = MeanMetric()
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
+    def setup(self, stage: str) -> None:
+        if self.config.compile:
+            self._call(torch.compile(self.model))
+
+    def _call(self, network: Callable[[Tensor], Tensor]) -> None:
+        # Past nn.Module: a compiled network beside the module, not in its place, so that names in checkpoints stay.
+        object.__setattr__(self, "network", network)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.network(inputs)
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        images, labels = batch
-        loss = cross_entropy(self(images), labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        inputs, labels, *mixed = batch
+        logits = self(inputs)
+        loss = self._loss(logits, labels)
+        if mixed:
+            other, share = mixed
+            loss = share * loss + (1 - share) * self._loss(logits, other)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if self.config.lam:
             loss = loss + self.config.lam * complexity(self.model)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        images, labels = batch
-        logits = self(images)
-        self.accuracy(logits, labels)
-        self.log("test/loss", cross_entropy(logits, labels), on_epoch=True, batch_size=len(labels))
-        self.log("test/accuracy", self.accuracy, on_epoch=True)
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self._own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
+
+    def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The logits with those of other tasks' classes at minus infinity."""
+        if len(self.tasks) == 1:
+            return logits
+        return logits.masked_fill(self.task_of_class != self.task_of_class[labels][:, None], -math.inf)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        inputs, labels, *group = batch
+        logits = self(inputs)
+        if group:
+            # Section 3.1: the logits of an example's windows are averaged.
+            sums = logits.new_zeros(len(labels), logits.shape[1]).index_add(0, group[0], logits)
+            logits = sums / torch.bincount(group[0], minlength=len(labels))[:, None]
+        logits = self._own(logits.float(), labels)
+        right = (logits.argmax(dim=1) == labels).float()
+        for number in range(len(self.tasks)):
+            mine = right[self.task_of_class[labels] == number]
+            if len(mine):
+                self.metrics[f"accuracy{number}"].update(mine)
+        if "top" in self.metrics:
+            self.metrics["top"].update((logits.topk(TOP).indices == labels[:, None]).any(dim=1).float())
+        self.log("test/loss", cross_entropy(logits, labels), on_epoch=True, batch_size=len(labels), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        values = {name: metric.compute() for name, metric in self.metrics.items()}
+        for metric in self.metrics.values():
+            metric.reset()
+        if "top" in values:
+            self.log("test/top5", values.pop("top"))
+        for task, value in zip(self.tasks, values.values(), strict=True):
+            self.log(f"test/accuracy/{task}", value)
+        self.log("test/accuracy", torch.stack(list(values.values())).mean())
 
     def on_train_epoch_end(self) -> None:
-        for stage, (vertical, horizontal) in enumerate(strides_of(self), start=1):
-            self.log(f"stride/{stage}_vertical", vertical)
-            self.log(f"stride/{stage}_horizontal", horizontal)
+        axes = registry.ARCHITECTURES[self.config.model].axes
+        for number, pair in enumerate(strides_of(self), start=1):
+            for axis, stride in zip(axes, pair, strict=True):
+                self.log(f"stride/{number}_{axis}", stride)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self.config
         groups = param_groups(self.model, lr=config.lr, weight_decay=config.weight_decay, stride_lr=config.stride_lr)
-        optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM)
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "adam":
+            optimizer = torch.optim.Adam(groups, lr=config.lr)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM)
         steps = int(self.trainer.estimated_stepping_batches)
         factor = SCHEDULES[config.schedule]
         # The half step keeps the very first and the very last update from being zero.
@@ -100,7 +166,7 @@ class Classifier(pl.LightningModule):
 
 
 def strides_of(classifier: Classifier) -> list[list[float]]:
-    """The current (vertical, horizontal) stride of each shortcut block; the configured ones where none is learned."""
+    """The current pair of strides of each downsampler; the configured ones where none is learned."""
     learned = [[float(value) for value in stride] for stride in learned_strides(classifier.model).values()]
     pairs = [stride * 2 if len(stride) == 1 else stride for stride in learned]
     return pairs or [list(pair) for pair in classifier.config.strides]
@@ -117,12 +183,15 @@ class Curves(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        metrics = {name: trainer.callback_metrics[name].item() for name in ("train/loss", "test/loss", "test/accuracy")}
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        tasks = {task: metrics[f"test/accuracy/{task}"] for task in pl_module.tasks}
         self.epochs.append(
             {
                 "train_loss": metrics["train/loss"],
                 "test_loss": metrics["test/loss"],
                 "test_accuracy": metrics["test/accuracy"],
+                **({"test_top5": metrics["test/top5"]} if "test/top5" in metrics else {}),
+                **({"tasks": tasks} if len(tasks) > 1 else {}),
                 "strides": strides_of(pl_module),
                 "seconds": time.perf_counter() - self.started,
             }
@@ -151,6 +220,7 @@ def load_classifier(checkpoint: Path) -> Classifier:
     """The trained classifier of a run, on the CPU and in evaluation mode."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     values = saved["hyper_parameters"]
-    classifier = Classifier(RunConfig.from_json(values["config"]), values["num_classes"], values["in_channels"])
+    heads = {task: tuple(names) for task, names in values["heads"].items()}
+    classifier = Classifier(RunConfig.from_json(values["config"]), heads, values["shape"])
     classifier.load_state_dict(saved["state_dict"])
     return classifier.eval()

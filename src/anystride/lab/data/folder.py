@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from anystride.lab.data.module import LabelledImages
+from anystride.lab.data.source import TensorSource
 from anystride.lab.errors import UsageError
 
 TEST_SHARE = 0.2
@@ -20,7 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".t
 Labelled = list[tuple[Path, int]]
 
 
-def folder_task(folder: Path, image_size: int, seed: int) -> LabelledImages:
+def folder_task(folder: Path, image_size: int, seed: int) -> TensorSource:
     """Read every image into memory as RGB of ``image_size`` x ``image_size``.
 
     With a ``train/`` folder the test images come from ``test/`` or ``val/``; without one, a fifth of the images is
@@ -46,7 +46,7 @@ def folder_task(folder: Path, image_size: int, seed: int) -> LabelledImages:
     else:
         classes = _classes(folder)
         train, test = _split(_files(folder, classes), classes, seed)
-    return LabelledImages(*_read(train, image_size), *_read(test, image_size), classes)
+    return TensorSource(*_read(train, image_size), *_read(test, image_size), classes)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -1,66 +1,139 @@
-"""Labelled images in memory and the order in which they are trained on."""
+"""Batches for Lightning: which examples make a step, on one device or on several, and what is random about them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from anystride.lab.data.source import Batch, Source
+
+Part = tuple[Tensor, int]
+"""The rows of one micro-batch, and the seed of whatever is random about it."""
+
+PRIME = 1_000_003
 
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """A task: images (n, C, H, W) float32 in [0, 1] and labels (n,) int64, for training and for testing."""
+class TrainParts(Sampler[Part]):
+    """The micro-batches of one epoch that belong to one of ``world`` processes.
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-
-
-class ShuffledBatches(Sampler[Tensor]):
-    """Index tensors of whole batches, in an order that follows from (seed, epoch) and nothing else.
-
-    No global random state is involved, so a run that is interrupted and resumed sees the same batches as one that is
-    not. Lightning calls `set_epoch`. The last, incomplete batch of an epoch is dropped.
+    A step's ``batch_size`` rows are cut into accumulate * world parts: process ``rank`` has the part ``rank`` of each
+    ``world`` in turn. Rows and random numbers of a part follow from (seed, epoch, number of the part) and nothing else:
+    a run that is interrupted and resumed sees the same batches as one that is not, and two processes see what one
+    process sees that accumulates two parts. Lightning calls `set_epoch`. Without ``steps`` an epoch is one pass, and
+    its last, incomplete step is dropped.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.batch_size, self.seed, self.epoch = length, batch_size, seed, 0
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        *,
+        steps: int = 0,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.source, self.batch_size, self.seed, self.epoch = source, batch_size, seed, 0
+        self.steps = steps or source.train_length // batch_size
+        self.parts, self.rank, self.world = accumulate * world, rank, world
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.batch_size
+        return self.steps * self.parts // self.world
 
-    def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator)
-        yield from torch.split(order[: len(self) * self.batch_size], self.batch_size)
+    def __iter__(self) -> Iterator[Part]:
+        start = self.seed * PRIME + self.epoch
+        order = self.source.train_order(self.steps * self.batch_size, torch.Generator().manual_seed(start))
+        parts = torch.split(order, self.batch_size // self.parts)
+        for number in range(self.rank, len(parts), self.world):
+            yield parts[number], (start * PRIME + number) % 2**63
 
 
-class TensorData(pl.LightningDataModule):
-    """Serves `LabelledImages` from the training device: no worker processes, one indexing operation per batch."""
+class TrainBatches(Dataset[Batch]):
+    """A source's training batches by `Part`, mixed with themselves where ``mixup`` is above zero."""
 
-    def __init__(self, images: LabelledImages, batch_size: int, seed: int) -> None:
+    def __init__(self, source: Source, mixup: float) -> None:
+        self.source, self.mixup = source, mixup
+
+    def __getitem__(self, part: Part) -> Batch:
+        rows, seed = part
+        generator = torch.Generator().manual_seed(seed)
+        batch = self.source.train_batch(rows, generator)
+        return mix(*batch, self.mixup, generator) if self.mixup else batch
+
+
+class TestBatches(Dataset[Batch]):
+    """A source's test batches by their rows."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.source.test_batch(rows)
+
+
+def mix(inputs: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> Batch:
+    """Mixup (Zhang et al., 2018): inputs share * x + (1 - share) * x', labels, labels', share; share ~ Beta(alpha)."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    other = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    return share * inputs + (1 - share) * inputs[other], labels, labels[other], torch.tensor(share)
+
+
+class SourceData(pl.LightningDataModule):
+    """Serves a `Source` to Lightning's trainer, as a run's configuration asks."""
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        *,
+        steps: int = 0,
+        accumulate: int = 1,
+        mixup: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.steps, self.accumulate, self.mixup = steps, accumulate, mixup
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        dataset = self._resident(self.images.train_images, self.images.train_labels)
-        order = ShuffledBatches(len(dataset), self.batch_size, self.seed)
-        return DataLoader(dataset, batch_size=None, sampler=order)
+    def train_dataloader(self) -> DataLoader[Batch]:
+        rank, world = self._place()
+        parts = TrainParts(
+            self.source,
+            self.batch_size,
+            self.seed,
+            steps=self.steps,
+            accumulate=self.accumulate,
+            rank=rank,
+            world=world,
+        )
+        workers = self.source.workers
+        data = TrainBatches(self._resident(), self.mixup)
+        return DataLoader(data, batch_size=None, sampler=parts, num_workers=workers, persistent_workers=workers > 0)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        dataset = self._resident(self.images.test_images, self.images.test_labels)
-        in_order = torch.split(torch.arange(len(dataset)), 4 * self.batch_size)
-        return DataLoader(dataset, batch_size=None, sampler=in_order)
+    def val_dataloader(self) -> DataLoader[Batch]:
+        rank, world = self._place()
+        # Every process needs a batch: one that had none would leave the others waiting for its metrics.
+        length = min(self.source.test_rows, -(-self.source.test_length // world))
+        rows = torch.split(torch.arange(self.source.test_length), length)[rank::world]
+        workers = self.source.workers
+        data = TestBatches(self._resident())
+        return DataLoader(data, batch_size=None, sampler=rows, num_workers=workers, persistent_workers=workers > 0)
 
-    def _resident(self, *tensors: Tensor) -> TensorDataset:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return TensorDataset(*(tensor.to(device) for tensor in tensors))
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _resident(self) -> Source:
+        """The source on the training device, unless worker processes make its batches."""
+        if self.trainer is None or self.source.workers:
+            return self.source
+        return self.source.to(self.trainer.strategy.root_device)

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from anystride.lab.data.module import LabelledImages
+from anystride.lab.data.source import TensorSource
 
 Split = Literal["train", "test"]
 Floats = npt.NDArray[np.float32]
@@ -117,7 +117,7 @@ def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers
     return np.arange(len(corners))[:, None, None], rows, columns
 
 
-def scene_task(train_size: int, test_size: int, seed: int) -> LabelledImages:
+def scene_task(train_size: int, test_size: int, seed: int) -> TensorSource:
     """The scenes of one run: fixed sets that follow from the seed, from two disjoint sets of digits."""
     train, test = make_scenes("train", train_size, seed), make_scenes("test", test_size, seed)
-    return LabelledImages(train.images, train.labels, test.images, test.labels, CLASSES)
+    return TensorSource(train.images, train.labels, test.images, test.labels, CLASSES, task="digit")

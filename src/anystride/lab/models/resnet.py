@@ -1,63 +1,35 @@
-"""The paper's ResNet-18 (section 2.4.1, Figure 2) for small images, with its downsampler chosen by one argument."""
+"""The paper's ResNet-18 (section 2.4.1, Figure 2) for small and for large images, its downsampler one argument."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride import DiffStride2d, SpectralPool2d
+from anystride.lab.models.downsample import METHODS, PoolOptions, Stride, check, place
+from anystride.lab.models.network import Network, linear_heads
 
-Stride = tuple[float, float]
-"""The vertical and the horizontal stride of one shortcut block."""
+__all__ = ["METHODS", "Block", "ResNet", "resnet18", "resnet18_imagenet"]
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """What a learnable downsampler needs besides its stride; the fixed ones ignore it."""
-
-    smoothness: float = 4.0
-    shared: bool = False
-
-
-@dataclass(frozen=True)
-class Downsampler:
-    """One way to downsample: how to build the pooling layer, or None where the convolutions take the stride."""
-
-    title: str
-    pool: Callable[[Stride, PoolOptions], nn.Module] | None
-    learns: bool
-
-
-def _diffstride(ramp: str) -> Callable[[Stride, PoolOptions], nn.Module]:
-    def build(stride: Stride, options: PoolOptions) -> nn.Module:
-        start = stride[0] if options.shared else stride
-        return DiffStride2d(start, smoothness=options.smoothness, shared=options.shared, ramp=ramp)
-
-    return build
-
-
-DOWNSAMPLERS: dict[str, Downsampler] = {
-    "strided": Downsampler("strided convolution", None, learns=False),
-    "spectral": Downsampler("spectral pooling", lambda stride, _: SpectralPool2d(stride), learns=False),
-    "outer": Downsampler("DiffStride, outer", _diffstride("outer"), learns=True),
-    "inner": Downsampler("DiffStride, inner", _diffstride("inner"), learns=True),
-}
-"""The four methods of the comparison. Nothing else in this file knows which of them is used."""
+SHORTCUTS = "one per shortcut block"
+FIRST = "the first identity block, then one per shortcut block"
 
 
 class Block(nn.Module):
     """A residual block after He et al. (2016a): two 3x3 convolutions, each with batch normalisation, and a skip.
 
-    Without ``stride`` it is an identity block. With one it is a shortcut block: Figure 2a for a strided convolution,
-    Figure 2b for everything else, where *one* pooling layer serves both branches, so that they always agree in size
-    and share their strides. On the shortcut the pooling comes before the 1x1 projection: both are linear and act on
-    different axes, so they commute exactly, and this order needs S_h * S_w times fewer multiplications.
+    Without ``stride`` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
+    for a strided convolution, Figure 2b for everything else, where *one* pooling layer serves both branches, so that
+    they always agree in size and share their strides. On the shortcut the pooling comes before the 1x1 projection: both
+    are linear and act on different axes, so they commute exactly, and this order needs S_h * S_w times fewer
+    multiplications.
+
+    With a stride and as many channels as before (section 3.2: ImageNet's first identity block) there is nothing to
+    project. The skip is the pooled input, and for a strided convolution every S-th sample of it: He et al. project only
+    where channels are added, and otherwise run the identity with the stride. So the methods keep the same weights.
 
     Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.
     """
@@ -76,14 +48,14 @@ class Block(nn.Module):
         self.project: nn.Module = nn.Identity()
         conv_stride = (1, 1)
         if stride is not None:
-            build = DOWNSAMPLERS[downsampler].pool
-            if build is None:
-                conv_stride = _whole(stride)
-            else:
-                self.pool = build(stride, options or PoolOptions())
-            self.project = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False), nn.BatchNorm2d(channels_out)
-            )
+            conv_stride, self.pool = place(downsampler, stride, options or PoolOptions())
+            if channels_in != channels_out:
+                self.project = nn.Sequential(
+                    nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False),
+                    nn.BatchNorm2d(channels_out),
+                )
+            elif conv_stride != (1, 1):
+                self.project = nn.AvgPool2d(1, stride=conv_stride)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=conv_stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
@@ -95,29 +67,31 @@ class Block(nn.Module):
         return relu(y + self.project(self.pool(x)))
 
 
-class ResNet(nn.Module):
-    """Stem, four stages of two blocks, global average, linear: (N, in_channels, H, W) to logits (N, num_classes)."""
+class ResNet(Network):
+    """Stem, four stages of two blocks, global average, linear: (N, in_channels, H, W) to logits (N, sum of heads).
+
+    ``strides`` has an entry for each stage's first block but the first stage's, or for that one, too.
+    """
 
     def __init__(
         self,
-        num_classes: int,
-        in_channels: int,
+        stem: nn.Module,
+        heads: int | Sequence[int],
         width: int,
         downsampler: str,
         strides: Sequence[Stride],
         options: PoolOptions,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        stages = [nn.Sequential(*(Block(width, width) for _ in range(BLOCKS_PER_STAGE)))]
-        for depth, stride in enumerate(strides):
-            narrow, wide = width * 2**depth, width * 2 ** (depth + 1)
-            rest = (Block(wide, wide) for _ in range(BLOCKS_PER_STAGE - 1))
-            stages.append(nn.Sequential(Block(narrow, wide, stride, downsampler, options), *rest))
+        self.stem = stem
+        channels = [width, *(width * 2**depth for depth in range(STAGES))]
+        starts = [*[None] * (STAGES - len(strides)), *strides]
+        stages = []
+        for narrow, wide, stride in zip(channels, channels[1:], starts, strict=False):
+            first = Block(narrow, wide, stride, downsampler, options)
+            stages.append(nn.Sequential(first, *(Block(wide, wide) for _ in range(BLOCKS_PER_STAGE - 1))))
         self.stages = nn.Sequential(*stages)
-        self.classify = nn.Linear(width * 2 ** len(strides), num_classes)
+        self.classify = linear_heads(channels[-1], heads)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -129,12 +103,12 @@ class ResNet(nn.Module):
 
     @property
     def shortcut_blocks(self) -> list[Block]:
-        """The three blocks that downsample, from the input to the output."""
+        """The blocks that downsample, from the input to the output."""
         return [module for module in self.modules() if isinstance(module, Block) and module.downsamples]
 
 
 def resnet18(
-    num_classes: int,
+    heads: int | Sequence[int],
     in_channels: int = 3,
     width: int = 64,
     downsampler: str = "outer",
@@ -144,9 +118,10 @@ def resnet18(
 ) -> ResNet:
     """Build a ResNet-18 with the stem for small images (3x3, stride 1) and three downsampling shortcut blocks.
 
-    ``downsampler`` is one of `DOWNSAMPLERS`; it is the only difference between the four methods, whose convolutions
-    have the same names and shapes, and the same initial values under the same seed. ``strides`` has one entry per
-    shortcut block, a number or a (vertical, horizontal) pair; 64 is the paper's ``width``. ``smoothness`` (R in Eq. 3)
+    ``heads`` is the number of classes, or one number per task. ``downsampler`` is one of `METHODS`; it is the only
+    difference between the four methods, whose convolutions have the same names and shapes, and the same initial values
+    under the same seed. ``strides`` has one entry per shortcut block, a number or a (vertical, horizontal) pair; a
+    fourth one in front is that of the first identity block. 64 is the paper's ``width``. ``smoothness`` (R in Eq. 3)
     and ``shared`` (one stride for both axes) concern the learnable downsamplers only.
 
     Raises ValueError for an unknown downsampler, a wrong number of strides, a stride below 1, a fractional stride of
@@ -156,31 +131,34 @@ def resnet18(
     >>> resnet18(10, in_channels=1, width=4, downsampler="strided", strides=(3, 2, 3))(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 10])
     """
-    if downsampler not in DOWNSAMPLERS:
-        raise ValueError(f"downsampler must be one of {', '.join(DOWNSAMPLERS)}, got {downsampler!r}")
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
-    if len(strides) != STAGES - 1:
-        raise ValueError(f"strides must have {STAGES - 1} entries, one per shortcut block, got {len(strides)}")
-    pairs = [_pair(stride) for stride in strides]
-    if shared and DOWNSAMPLERS[downsampler].learns and any(vertical != horizontal for vertical, horizontal in pairs):
-        raise ValueError(f"strides must be equal along both axes when they are shared, got {pairs}")
-    return ResNet(num_classes, in_channels, width, downsampler, pairs, PoolOptions(smoothness, shared))
+    pairs = check(downsampler, strides, {STAGES - 1: SHORTCUTS, STAGES: FIRST}, width, shared)
+    stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+    return ResNet(stem, heads, width, downsampler, pairs, PoolOptions(smoothness, shared))
 
 
-def _pair(stride: float | Sequence[float]) -> Stride:
-    values = tuple(stride) if isinstance(stride, Sequence) else (stride, stride)
-    if len(values) != 2:
-        raise ValueError(f"a stride must be one number or a (vertical, horizontal) pair, got {stride!r}")
-    if not all(1 <= value < float("inf") for value in values):
-        raise ValueError(f"a stride must be a finite number of at least 1, got {stride!r}")
-    return float(values[0]), float(values[1])
+def resnet18_imagenet(
+    heads: int | Sequence[int],
+    in_channels: int = 3,
+    width: int = 64,
+    downsampler: str = "outer",
+    strides: Sequence[float | Sequence[float]] = (1, 2, 2, 2),
+    smoothness: float = 4.0,
+    shared: bool = False,
+) -> ResNet:
+    """Build the ResNet-18 of section 3.2 for ImageNet, whose stem is a 7x7 convolution and max pooling at stride 2.
 
+    ``strides`` has four entries: the first identity block's, then one per shortcut block. The other arguments and the
+    errors are those of `resnet18`.
 
-def _whole(stride: Stride) -> tuple[int, int]:
-    vertical, horizontal = round(stride[0]), round(stride[1])
-    if (vertical, horizontal) != stride:
-        raise ValueError(
-            f"strides of a strided convolution must be whole numbers, got {stride}; use another downsampler"
-        )
-    return vertical, horizontal
+    >>> import torch
+    >>> resnet18_imagenet(10, width=4, downsampler="strided")(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
+    """
+    pairs = check(downsampler, strides, {STAGES: FIRST}, width, shared)
+    stem = nn.Sequential(
+        nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+    return ResNet(stem, heads, width, downsampler, pairs, PoolOptions(smoothness, shared))

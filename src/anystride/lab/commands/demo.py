@@ -1,0 +1,44 @@
+"""``anystride demo``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from anystride.lab.commands.common import Commands, console, writable
+from anystride.lab.config import RunConfig
+from anystride.lab.options import Parser, whole
+
+QUICK = {"width": 4, "epochs": 4, "train_size": 1400, "test_size": 300}
+
+
+def add(commands: Commands[Parser]) -> None:
+    text = (
+        "Train four downsamplers (strided convolution, spectral pooling, DiffStride with the outer and the inner ramp) "
+        "from good strides (2, 2, 2) and from poor ones (3, 2, 3), on handwritten digits in clutter. "
+        "Print a table, save pictures, records and checkpoints. Minutes on a CPU; finished runs are not repeated."
+    )
+    parser = commands.add_parser("demo", help="watch a network recover from badly chosen strides", description=text)
+    default = RunConfig()
+    parser.add_argument("--quick", action="store_true", help="a smaller model, fewer scenes and epochs: see it work")
+    parser.add_argument("--seeds", type=whole(1), default=1, metavar="N", help="runs per method and start (default 1)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/demo, with --quick runs/demo-quick")
+    parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
+    for name, attribute, low, text in (
+        ("--width", "width", 1, "channels of the first stage; the paper's is 64"),
+        ("--epochs", "epochs", 1, "passes over the training scenes"),
+        ("--scenes", "train_size", 1, "training scenes"),
+    ):
+        both = f"{text} (default {getattr(default, attribute)}, with --quick {QUICK[attribute]})"
+        parser.add_argument(name, dest=attribute, type=whole(low), metavar="N", help=both)
+    parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
+
+
+def execute(options: argparse.Namespace) -> None:
+    given = {name: getattr(options, name) for name in ("width", "epochs", "train_size") if getattr(options, name)}
+    settings = {**(QUICK if options.quick else {}), **given}
+    folder = writable(options.out or Path("runs") / ("demo-quick" if options.quick else "demo"))
+    from anystride.lab.demo import Demo, demonstrate
+
+    demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())

@@ -1,0 +1,144 @@
+"""``anystride paper``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anystride.lab.commands.common import Commands, add_data, console, writable
+from anystride.lab.commands.train import PRECISIONS
+from anystride.lab.errors import UsageError
+from anystride.lab.options import Parser, number, share, whole
+
+CHANGES = ("width", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile")
+"""Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""
+LIST = "list"
+
+
+def add(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser(
+        "paper",
+        help="the paper's tables and figures: plan them, make their runs, see their values",
+        description="Make the runs of a table or figure of the paper that are not finished, and show its values beside "
+        "the published ones. An interrupted run goes on where it stopped; the same command in several places, on a "
+        "folder that they share, divides the runs. 'anystride paper list' names all recipes.",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="such as table3 or figure4; list shows all")
+    parser.add_argument("--dataset", "--data", metavar="NAME", help="default: the paper's; scenes and notes stand in")
+    parser.add_argument("--plan", action="store_true", help="list runs, device hours and disk; start nothing")
+    parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
+    parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
+    parser.add_argument("--run", default="", metavar="NAME", help="only runs whose name contains this")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="default runs/paper")
+    add_data(parser)
+
+    changes = parser.add_argument_group("changes of every run (default: the protocol's)")
+    for flag, low, text in (
+        ("--width", 1, "channels of the first stage"),
+        ("--train-size", 1, "training examples of a stand-in"),
+        ("--test-size", 1, "test examples of a stand-in"),
+        ("--batch-size", 2, "examples per step, on all devices together"),
+        ("--accumulate", 1, "parts of a step, one after the other: less memory, the same steps"),
+    ):
+        changes.add_argument(flag, type=whole(low), metavar="N", help=text)
+    changes.add_argument("--precision", choices=PRECISIONS, help="bf16-mixed: half the memory of maps; digits change")
+    changes.add_argument(
+        "--compile", action="store_true", default=None, help="torch.compile: recompiles while map sizes move"
+    )
+
+    where = parser.add_argument_group("where")
+    where.add_argument("--executor", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
+    where.add_argument(
+        "--gpus-per-run", type=number(0), metavar="X", help="with ray; 0.25 puts four runs on one GPU (default 1, or 0)"
+    )
+    where.add_argument("--devices", type=whole(1), default=1, metavar="N", help="GPUs or processes of a run, per node")
+    where.add_argument("--nodes", type=whole(1), default=1, metavar="N", help="machines of one run: torchrun or SLURM")
+    parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
+
+
+def execute(options: argparse.Namespace) -> None:
+    if options.recipe == LIST:
+        _list()
+        return
+    from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
+
+    if options.recipe in MEASUREMENTS:
+        _measure(options)
+        return
+    from anystride.lab.paper.grid import Order
+
+    if options.recipe not in RECIPES:
+        known = ", ".join((*RECIPES, *MEASUREMENTS))
+        raise UsageError(f"RECIPE must be {LIST} or one of {known}, got {options.recipe!r}")
+    changes = {name: getattr(options, name) for name in CHANGES if getattr(options, name) is not None}
+    dataset = options.dataset or RECIPES[options.recipe].datasets[0]
+    order = Order(options.recipe, dataset, options.budget, options.seeds, changes)
+    if options.plan:
+        _plan(order, options)
+    else:
+        _run(order, options)
+
+
+def _list() -> None:
+    from rich.table import Table
+
+    from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
+
+    table = Table("recipe", "what", "where in the paper", "data sets (the last one stands in)")
+    for recipe in RECIPES.values():
+        table.add_row(recipe.name, recipe.title, recipe.source, ", ".join(recipe.datasets))
+    for measurement in MEASUREMENTS.values():
+        table.add_row(measurement.name, measurement.title, measurement.source, "a measurement on this machine")
+    console().print(table)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from anystride.lab.paper.catalogue import MEASUREMENTS
+    from anystride.lab.paper.grid import measured
+
+    measurement, screen = MEASUREMENTS[options.recipe], console()
+    if options.plan:
+        screen.print(f"{measurement.name}: {measurement.plan}; no runs, no data set, no disk.", highlight=False)
+        return
+    folder = writable(options.out)
+    values = measurement.measure(share=options.budget, width=options.width)
+    screen.print(measurement.table(values))
+    screen.print(f"In {measured(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
+
+
+def _plan(order: Any, options: argparse.Namespace) -> None:
+    from anystride.lab.paper.grid import record_in
+    from anystride.lab.paper.plan import estimate, plan_table
+
+    grid = order.grid().resolve(record_in(options.out))
+    console().print(plan_table(grid, estimate(grid), record_in(options.out)))
+
+
+def _run(order: Any, options: argparse.Namespace) -> None:
+    folder = writable(options.out)
+    from anystride.lab.experiment import Place
+    from anystride.lab.paper.grid import Executor, execute, launched, record_in
+    from anystride.lab.paper.show import show
+    from anystride.lab.parallel import run_all, run_each_alone, run_in_turn
+
+    place = Place(options.root, options.download, options.devices, options.nodes)
+    run: Executor = run_all
+    if options.executor == "ray":
+        if place.world > 1:
+            raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
+        from anystride.lab.cluster import run_all_on_ray
+
+        run = partial(run_all_on_ray, gpus=options.gpus_per_run)
+    elif place.world > 1:
+        run = run_in_turn if launched() else run_each_alone
+        if place.nodes > 1 and not launched():
+            raise UsageError(f"--nodes {place.nodes} needs a launcher: torchrun or srun, one process per device")
+    screen = console()
+    grid, problems = execute(order, folder, place, run, screen, options.run)
+    show(grid, record_in(folder), screen)
+    screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
+    failed = [each for each in problems if each.problem]
+    if failed:
+        screen.print(f"{len(failed)} runs were not made; see above. The same command tries again.", highlight=False)

@@ -1,0 +1,67 @@
+"""Every data set by its name, and where data sets lie."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from anystride.lab.config import SCENES, RunConfig
+from anystride.lab.data.names import is_known
+from anystride.lab.data.source import Source
+from anystride.lab.errors import UsageError
+
+ROOT = "ANYSTRIDE_DATA"
+"""The environment variable that names the folder of all data sets."""
+
+
+def default_root() -> Path:
+    """The folder of all data sets where none is given: the environment's, or one in the user's cache."""
+    given = os.environ.get(ROOT)
+    return Path(given) if given else Path.home() / ".cache" / "anystride"
+
+
+def open_source(config: RunConfig, root: Path | None = None, download: bool = False) -> Source:
+    """The examples that a configuration asks for; ``download`` fetches a data set that is not under ``root``.
+
+    Raises UsageError for data that are missing or broken, before any training starts.
+    """
+    # What decides the examples, and nothing else: runs that share them share one copy.
+    shared = RunConfig(
+        data=config.data,
+        image_size=config.image_size,
+        train_size=config.train_size,
+        test_size=config.test_size,
+        seed=config.seed if _follows_seed(config.data) else 0,
+    )
+    return _open(shared, root or default_root(), download)
+
+
+def _follows_seed(data: str) -> bool:
+    return data == SCENES or not is_known(data)
+
+
+@lru_cache(maxsize=2)
+def _open(config: RunConfig, root: Path, download: bool) -> Source:
+    # Loaders import what they need, which a command that needs them not should not pay for.
+    if config.data == SCENES:
+        from anystride.lab.data.scenes import CANVAS, scene_task
+
+        if config.image_size != CANVAS:
+            raise UsageError(f"--image-size of the scenes is {CANVAS}, got {config.image_size}; set it for a folder")
+        return scene_task(config.train_size, config.test_size, config.seed)
+    if config.data in ("cifar10", "cifar100"):
+        from anystride.lab.data.cifar import open_cifar
+
+        return open_cifar(config, root, download)
+    if config.data == "imagenet":
+        from anystride.lab.data.imagenet import open_imagenet
+
+        return open_imagenet(config, root, download)
+    if is_known(config.data):
+        from anystride.lab.data.audio import open_audio
+
+        return open_audio(config, root, download)
+    from anystride.lab.data.folder import folder_task
+
+    return folder_task(Path(config.data), config.image_size, config.seed)

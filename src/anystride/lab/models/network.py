@@ -1,0 +1,41 @@
+"""What every network of the lab has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """Images or spectrograms (N, C, H, W) to logits (N, sum of heads), one task's after the other's.
+
+    ``stages`` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
+    a stage of full size, entry 0 is the map before it (ResNet-18 with three strides, DenseNet); elsewhere entry 0 is
+    the map after it.
+    """
+
+    stages: nn.Sequential
+
+
+class Heads(nn.Module):
+    """A linear layer per task on shared features (N, features); their logits side by side (N, sum of sizes)."""
+
+    def __init__(self, features: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.tasks = nn.ModuleList(nn.Linear(features, size) for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([task(x) for task in self.tasks], dim=1)
+
+
+def linear_heads(features: int, heads: int | Sequence[int]) -> nn.Module:
+    """The last layer for tasks with so many classes each; a plain linear layer where there is one task.
+
+    Raises ValueError where a task has no class, or where there is no task.
+    """
+    sizes = [heads] if isinstance(heads, int) else list(heads)
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"heads must give at least one class for each task, got {sizes}")
+    return nn.Linear(features, sizes[0]) if len(sizes) == 1 else Heads(features, sizes)

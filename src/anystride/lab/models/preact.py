@@ -1,0 +1,116 @@
+"""The ResNet-18 that the authors released beside the paper: pre-activation blocks, and a stem that downsamples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from anystride.lab.models.downsample import PoolOptions, Stride, check, place
+from anystride.lab.models.network import Network, linear_heads
+
+STAGES = 4
+BLOCKS_PER_STAGE = 2
+DOWNSAMPLED = "the stem, then one per shortcut block"
+
+
+class PreActBlock(nn.Module):
+    """A residual block after He et al. (2016b): batch normalisation and ReLU come before each 3x3 convolution.
+
+    With ``stride`` both branches share one pooling layer, and the skip has a 1x1 projection of the block's input, not
+    normalised. Pooling and projection commute: the pooling comes first here, which is cheaper.
+
+    Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        stride: Stride | None,
+        downsampler: str,
+        options: PoolOptions,
+    ) -> None:
+        super().__init__()
+        self.pool: nn.Module = nn.Identity()
+        self.project: nn.Module = nn.Identity()
+        conv_stride = (1, 1)
+        if stride is not None:
+            conv_stride, self.pool = place(downsampler, stride, options)
+            self.project = nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=conv_stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.pool(self.conv1(relu(self.norm1(x))))
+        y = self.conv2(relu(self.norm2(y)))
+        total: Tensor = y + self.project(self.pool(x))
+        return total
+
+
+class PreActResNet(Network):
+    """Stem with a downsampler, four stages of two blocks, norm, ReLU, global average, linear: as `ResNet`."""
+
+    def __init__(
+        self,
+        heads: int | Sequence[int],
+        in_channels: int,
+        width: int,
+        downsampler: str,
+        strides: Sequence[Stride],
+        options: PoolOptions,
+    ) -> None:
+        super().__init__()
+        conv_stride, pool = place(downsampler, strides[0], options)
+        self.stem = nn.Sequential()
+        self.stem.add_module("conv", nn.Conv2d(in_channels, width, 3, stride=conv_stride, padding=1, bias=False))
+        self.stem.add_module("pool", pool)
+        channels = [width, *(width * 2**depth for depth in range(STAGES))]
+        stages = []
+        for narrow, wide, stride in zip(channels, channels[1:], [None, *strides[1:]], strict=False):
+            first = PreActBlock(narrow, wide, stride, downsampler, options)
+            rest = (PreActBlock(wide, wide, None, downsampler, options) for _ in range(BLOCKS_PER_STAGE - 1))
+            stages.append(nn.Sequential(first, *rest))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(channels[-1])
+        self.classify = linear_heads(channels[-1], heads)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = relu(self.norm(self.stages(self.stem(x)))).mean(dim=(2, 3))
+        logits: Tensor = self.classify(features)
+        return logits
+
+
+def resnet18_release(
+    heads: int | Sequence[int],
+    in_channels: int = 3,
+    width: int = 64,
+    downsampler: str = "outer",
+    strides: Sequence[float | Sequence[float]] = (1, 2, 2, 2),
+    smoothness: float = 4.0,
+    shared: bool = False,
+) -> PreActResNet:
+    """Build the ResNet-18 of the authors' release (google-research/diffstride) for small images.
+
+    ``strides`` has four entries: the stem's, whose 3x3 convolution a pooling layer follows, and one per shortcut block.
+    The release lists five, (1, 1, 2, 2, 2) by default, but does nothing with its second, for the stage of identity
+    blocks. As there, transforms are left unscaled (``norm="backward"``): a map grows with its stride, which weighs the
+    skips, since nothing normalises those. Unlike there, a strided convolution pads both sides alike, spectral pooling
+    keeps odd sizes odd, and initial weights are not truncated. The other arguments and the errors are those of
+    `resnet18`.
+
+    >>> import torch
+    >>> resnet18_release(10, width=4, downsampler="inner")(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    pairs = check(downsampler, strides, {STAGES: DOWNSAMPLED}, width, shared)
+    options = PoolOptions(smoothness, shared, norm="backward")
+    return PreActResNet(heads, in_channels, width, downsampler, pairs, options)

@@ -1,0 +1,63 @@
+"""Figure 4: accuracy against the complexity J of Eq. 6, for regularised DiffStride and for strided convolutions.
+
+The paper takes weights between 0.1 and 10 and does not list them: here they are spaced evenly on a logarithmic scale,
+and 0 is the unregularised run. Of the regularised models it reports one, for the weight 10, and what strided
+convolutions reach at the whole strides nearest to those that it learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from anystride.lab.paper.protocols import SCENES, imagenet
+from anystride.lab.paper.recipe import TITLES, Cell, Published, Recipe, Setting, both, start_text
+from anystride.lab.paper.table4 import PUBLISHED, STARTS, TOP_1
+from anystride.lab.paper.values import complexity_of
+
+WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""lambda of Eq. 6."""
+
+EXTREME = ((10.51, 32.23), (1.20, 2.68), (1.20, 2.04), (1.96, 4.53))
+"""The strides that a model of the paper learned with lambda = 10."""
+WHOLE = ((11.0, 32.0), (1.0, 3.0), (1.0, 2.0), (2.0, 5.0))
+"""The nearest whole strides, with which strided convolutions reach less."""
+
+X, Y = "J", TOP_1
+
+
+def settings(dataset: str) -> Setting:
+    protocol = imagenet(dataset)
+
+    cells: list[Cell] = []
+    for method in ("outer", "inner"):
+        runs = {weight: replace(protocol.base, method=method, lam=weight) for weight in WEIGHTS}
+        for weight, run in runs.items():
+            known = method == "outer" and weight == max(WEIGHTS)
+            at = Published(complexity_of(EXTREME)) if known else None
+            cells += _point(
+                Cell(f"lambda = {weight:g}", TITLES[method], (run,), published=Published(58.57) if known else None), at
+            )
+        whole = Cell(
+            f"nearest whole strides of {TITLES[method]}, lambda = {max(WEIGHTS):g}",
+            TITLES["strided"],
+            (),
+            published=Published(24.54) if method == "outer" else None,
+            follows=(runs[max(WEIGHTS)],),
+        )
+        cells += _point(whole, Published(complexity_of(WHOLE)) if method == "outer" else None)
+    for start in STARTS:
+        run = replace(protocol.base, method="strided", strides=both(start))
+        row = start_text(start)
+        point = Cell(row, TITLES["strided"], (run,), published=PUBLISHED[TOP_1][row]["strided"])
+        cells += _point(point, Published(complexity_of(both(start)), 0.0))
+    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
+
+
+def _point(cell: Cell, at: Published | None) -> list[Cell]:
+    """Both coordinates of a point: two cells with the same runs."""
+    return [replace(cell, value="complexity", published=at, panel=X), replace(cell, panel=Y)]
+
+
+RECIPE = Recipe(
+    "figure4", "Accuracy against complexity", "Figure 4, sections 2.4.2 and 3.2", ("imagenet", SCENES), SCENES, settings
+)

@@ -1,0 +1,159 @@
+"""A recipe's grid of runs: which are finished, which are to be made, by whom, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from anystride.lab.config import RunConfig
+from anystride.lab.data.catalogue import open_source
+from anystride.lab.errors import UsageError
+from anystride.lab.experiment import Place, finished
+from anystride.lab.paper.catalogue import RECIPES
+from anystride.lab.paper.recipe import Grid
+from anystride.lab.progress import Display
+from anystride.lab.record import Record, provenance, write
+from anystride.lab.work import Job, Outcome
+
+RUNS, GRIDS = "runs", "grids"
+
+Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What somebody asked for: a recipe on a data set; ``budget`` is the share of its epochs, ``changes`` the rest."""
+
+    recipe: str
+    dataset: str
+    budget: float
+    seeds: int
+    changes: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As in ``table3-scenes``, with what differs from the protocol behind it: a file's name."""
+        parts = [self.recipe, self.dataset.replace("+", "-")]
+        parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
+        parts += [f"{name}{value}".replace("_", "") for name, value in sorted(self.changes.items())]
+        return "-".join(parts)
+
+    def grid(self) -> Grid:
+        """The cells and runs that were asked for."""
+        if self.recipe not in RECIPES:
+            raise UsageError(f"the recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
+        return RECIPES[self.recipe].grid(self.dataset, self.budget, self.seeds, **self.changes)
+
+
+def run_folder(out: Path, config: RunConfig) -> Path:
+    """Where a run lies. It follows from the configuration alone, so that recipes share their runs."""
+    return out / RUNS / config.key
+
+
+def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
+    """The record of a finished run under ``out``, or None."""
+    return lambda config: finished(config, run_folder(out, config))
+
+
+def note(order: Order, out: Path) -> None:
+    """Keep what was asked for, so that a report knows which tables to make of the records; more seeds replace fewer."""
+    path = out / GRIDS / f"{order.name}.json"
+    if path.is_file() and read(path).seeds >= order.seeds:
+        return
+    values = {"recipe": order.recipe, "dataset": order.dataset, "budget": order.budget, "seeds": order.seeds}
+    write({"schema": 1, **values, "changes": order.changes}, path)
+
+
+def read(path: Path) -> Order:
+    """An order as `note` wrote it; UsageError for a file that holds none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("schema") != 1:
+            raise ValueError("another schema")
+        return Order(**values)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{str(path)!r} does not say which table was asked for ({error}); remove it") from None
+
+
+def orders(out: Path) -> list[Order]:
+    """Everything that was asked for in a results folder."""
+    return [read(path) for path in sorted((out / GRIDS).glob("*.json"))]
+
+
+def execute(
+    order: Order, out: Path, place: Place, executor: Executor, console: Console, only: str = ""
+) -> tuple[Grid, list[Outcome]]:
+    """Make the runs of an order that are not finished; gives back its grid and the outcomes that are no record.
+
+    ``only`` picks the runs whose name contains it. Runs that follow from other runs' results come second.
+    """
+    note(order, out)
+    problems: list[Outcome] = []
+    grid = order.grid()
+    done: set[RunConfig] = set()
+    while True:
+        grid = grid.resolve(record_in(out))
+        rest = [config for config in grid.runs if config not in done and only in config.key]
+        if not rest:
+            break
+        done.update(rest)
+        problems += _make(rest, out, place, executor, console)
+    if only and not done:
+        raise UsageError(f"--run must be a part of a run's name, which --plan lists, got {only!r}")
+    return grid, problems
+
+
+def _make(
+    configs: Sequence[RunConfig], out: Path, place: Place, executor: Executor, console: Console
+) -> Iterable[Outcome]:
+    record_of = record_in(out)
+    missing = [config for config in configs if record_of(config) is None]
+    console.print(
+        f"{len(configs)} runs, {len(configs) - len(missing)} of them finished before.", highlight=False, markup=False
+    )
+    for counts in dict.fromkeys(open_source(config, place.root, place.download).counts for config in missing):
+        if counts:
+            console.print(counts, highlight=False, markup=False)
+    started, problems = time.perf_counter(), []
+    jobs = [
+        Job(f"[{number}/{len(missing)}] {config.key}", config, run_folder(out, config), place)
+        for number, config in enumerate(missing, start=1)
+    ]
+    with Display(console) as display:
+        for number, outcome in enumerate(executor(jobs, display), start=1):
+            if outcome.record is None:
+                problems.append(outcome)
+                display.note(f"{outcome.job.label}  NOT MADE: {outcome.problem}")
+                continue
+            left = (time.perf_counter() - started) / number * (len(jobs) - number)
+            accuracy = 100 * outcome.record["accuracy"]
+            display.note(f"{outcome.job.label}  {accuracy:.1f} %, {_duration(left)} left for {len(jobs) - number} runs")
+    return problems
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
+
+
+def launched() -> bool:
+    """Whether torchrun or SLURM started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
+
+
+def measurement(name: str, out: Path) -> Path:
+    """The file of a recipe that is a measurement and not a grid of runs."""
+    return out / "measurements" / f"{name}.json"
+
+
+def measured(name: str, values: dict[str, Any], out: Path) -> Path:
+    """Keep a measurement with where it was made; gives back its file."""
+    path = measurement(name, out)
+    write({"schema": 1, "recipe": name, **provenance(), **values}, path)
+    return path

@@ -1,0 +1,58 @@
+"""One run as a piece of work for whichever process takes it: never twice, and on from where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anystride.lab.claim import claim
+from anystride.lab.config import RunConfig
+from anystride.lab.errors import UsageError
+from anystride.lab.experiment import CHECKPOINT, Place, finished, run, saved_configuration
+from anystride.lab.progress import News, RunProgress
+from anystride.lab.record import Record
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that is to be made: see `experiment.run`. ``fresh`` makes it again though it is finished."""
+
+    label: str
+    config: RunConfig
+    folder: Path
+    place: Place = field(default_factory=Place)
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of a job, or why there is none."""
+
+    job: Job
+    record: Record | None = None
+    problem: str = ""
+
+
+def work(job: Job, send: Callable[[News], None]) -> Outcome:
+    """Make the run of a job, unless it is finished or another worker has it.
+
+    An interrupted run goes on from its checkpoint. What the user must mend is raised as UsageError; any other error is
+    the job's problem alone, so that one run out of many does not end them all.
+    """
+    with claim(job.folder) as ours:
+        if not ours:
+            return Outcome(job, problem="another worker has it")
+        if job.fresh:
+            (job.folder / CHECKPOINT).unlink(missing_ok=True)
+        elif record := finished(job.config, job.folder):
+            return Outcome(job, record)
+        resume = saved_configuration(job.folder / CHECKPOINT) == job.config
+        progress = RunProgress(job.label, send)
+        try:
+            made = run(job.config, job.folder, resume=resume, place=job.place, callbacks=(progress,))
+        except UsageError:
+            raise
+        except Exception as error:
+            return Outcome(job, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        return Outcome(job, made)
