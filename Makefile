@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "anystride needs Python 3.10 or later, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,export,zoo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[paper,cluster,export,zoo,dev]'
 	touch $@
 
 clean:

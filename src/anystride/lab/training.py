@@ -19,6 +19,7 @@ from torchmetrics import MeanMetric
 
 from anystride import complexity, learned_strides, param_groups
 from anystride.lab.config import RunConfig
+from anystride.lab.data.module import PRIME
 from anystride.lab.data.source import Batch
 from anystride.lab.models import registry
 from anystride.lab.models.network import Network
@@ -144,6 +145,10 @@ class Classifier(pl.LightningModule):
             self.log(f"test/accuracy/{task}", value)
         self.log("test/accuracy", torch.stack(list(values.values())).mean())
 
+    def on_train_epoch_start(self) -> None:
+        # What a network draws itself, as in dropout, follows from seed and epoch: a resumed run draws it again.
+        torch.manual_seed((self.config.seed * PRIME + self.current_epoch) * PRIME + self.global_rank)
+
     def on_train_epoch_end(self) -> None:
         axes = registry.ARCHITECTURES[self.config.model].axes
         for number, pair in enumerate(strides_of(self), start=1):
@@ -212,8 +217,9 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         unfinished = self.path.with_suffix(".part")
-        trainer.save_checkpoint(unfinished)
-        unfinished.replace(self.path)
+        trainer.save_checkpoint(unfinished)  # called by all processes, written by the first one
+        if trainer.is_global_zero:
+            unfinished.replace(self.path)
 
 
 def load_classifier(checkpoint: Path) -> Classifier:

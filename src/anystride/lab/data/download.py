@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import stat
@@ -10,18 +11,22 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import urlsplit
 
 from anystride.lab.errors import UsageError
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
 """Seconds without a byte after which a server counts as gone."""
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 Advance = Callable[[int], None]
 
@@ -39,7 +44,7 @@ class Remote:
 
     @property
     def filename(self) -> str:
-        return self.name or PurePosixPath(urllib.request.urlparse(self.url).path).name  # type: ignore[attr-defined]
+        return self.name or PurePosixPath(urlsplit(self.url).path).name
 
 
 @contextmanager
@@ -62,7 +67,7 @@ Meter = Callable[[str, "int | None"], AbstractContextManager[Advance]]
 def obtain(
     folder: Path, needed: Sequence[str], remotes: Sequence[Remote], page: str, title: str, download: bool
 ) -> None:
-    """Make sure that ``folder`` holds the files ``needed`` (relative paths, any one per entry separated by "|").
+    """Make sure that ``folder`` holds the files ``needed`` (relative paths).
 
     Without ``download`` a missing file is a UsageError that names it, the page to get it from and the remedy. Archives
     that were unpacked before are not fetched again; an archive is deleted once it is unpacked.
@@ -81,9 +86,14 @@ def obtain(
         if done.is_file():
             continue
         path = fetch(remote, folder)
-        unpack_or_place(path, folder / remote.into)
-        done.touch()
-        path.unlink(missing_ok=True)
+        if path.name.endswith(ARCHIVES):
+            unpack(path, folder / remote.into)
+            done.touch()
+            path.unlink()
+        else:
+            (folder / remote.into).mkdir(parents=True, exist_ok=True)
+            path.replace(folder / remote.into / path.name)
+            done.touch()
     missing = _missing(folder, needed)
     if missing:
         raise UsageError(
@@ -93,8 +103,7 @@ def obtain(
 
 
 def _missing(folder: Path, needed: Sequence[str]) -> list[str]:
-    found = ((entry, any((folder / path).exists() for path in entry.split("|"))) for entry in needed)
-    return [entry.split("|")[0] for entry, there in found if not there]
+    return [path for path in needed if not (folder / path).exists()]
 
 
 def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
@@ -115,10 +124,7 @@ def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
         ) from error
     if remote.checksum:
         kind, _, expected = remote.checksum.partition(":")
-        with part.open("rb") as file:
-            found = (
-                hashlib.file_digest(file, kind).hexdigest() if hasattr(hashlib, "file_digest") else _digest(file, kind)
-            )
+        found = _digest(part, kind)
         if found != expected:
             part.unlink()
             raise UsageError(
@@ -129,10 +135,11 @@ def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
     return path
 
 
-def _digest(file: IO[bytes], kind: str) -> str:
-    digest = hashlib.new(kind)
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
+def _digest(path: Path, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -148,10 +155,12 @@ def _receive(url: str, part: Path, meter: Meter) -> None:
         error.close()
         if error.code != 416 or not have:
             raise
-        part.unlink()  # nothing is left to send: what is here may be whole, but nothing says so
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return None  # all of it was here already
+        part.unlink()
         return _receive(url, part, meter)
     with response:
-        if response.status != 206:
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             have = 0  # the server starts over
         length = _length(response)
         total = None if length is None else have + length
@@ -169,15 +178,6 @@ def _receive(url: str, part: Path, meter: Meter) -> None:
 def _length(response: HTTPResponse) -> int | None:
     announced = response.headers.get("Content-Length")
     return int(announced) if announced else None
-
-
-def unpack_or_place(path: Path, folder: Path) -> None:
-    """Unpack an archive into ``folder``; any other file is moved there."""
-    if path.name.endswith((".tar.gz", ".tgz", ".tar", ".zip")):
-        unpack(path, folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.replace(folder / path.name)
 
 
 def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
@@ -200,8 +200,10 @@ def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
             target = folder / file_path.relative_to(new)
             target.parent.mkdir(parents=True, exist_ok=True)
             file_path.replace(target)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise UsageError(f"unpacking {str(path)!r} failed ({error}); remove it and download it again") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UsageError(f"{str(path)!r} is damaged ({error}); remove it and download it again") from error
+    except OSError as error:
+        raise UsageError(f"unpacking {str(path)!r} failed: {error}; mind the room on the disk") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -224,8 +226,8 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         for member in tar:
             if member.isdir():
                 _inside(member.name, path)
-            elif member.isfile() and (content := tar.extractfile(member)) is not None:
-                yield member.name, content
+            elif member.isfile() and (file := tar.extractfile(member)) is not None:
+                yield member.name, file
             else:
                 raise _refusal(path, member.name)
 

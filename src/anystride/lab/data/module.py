@@ -70,7 +70,7 @@ class TrainBatches(Dataset[Batch]):
         return mix(*batch, self.mixup, generator) if self.mixup else batch
 
 
-class TestBatches(Dataset[Batch]):
+class EvaluationBatches(Dataset[Batch]):
     """A source's test batches by their rows."""
 
     def __init__(self, source: Source) -> None:
@@ -126,7 +126,7 @@ class SourceData(pl.LightningDataModule):
         length = min(self.source.test_rows, -(-self.source.test_length // world))
         rows = torch.split(torch.arange(self.source.test_length), length)[rank::world]
         workers = self.source.workers
-        data = TestBatches(self._resident())
+        data = EvaluationBatches(self._resident())
         return DataLoader(data, batch_size=None, sampler=rows, num_workers=workers, persistent_workers=workers > 0)
 
     def _place(self) -> tuple[int, int]:

@@ -56,8 +56,8 @@ def estimate(grid: Grid, device: torch.device | None = None) -> Estimate:
     """Cost of ``grid`` on ``device``, by default the GPU if there is one. It takes a few seconds and trains nothing."""
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # A run that follows from a result is counted as a strided convolution at its predecessor's initial strides.
-    following = [replace(run, method="strided", lam=0.0) for cell in grid.pending for run in cell.follows]
-    runs = [*grid.runs, *following]
+    before = dict.fromkeys(run for cell in grid.pending for run in cell.follows)
+    runs = [*grid.runs, *(replace(run, method="strided", lam=0.0) for run in before)]
     costs = {run: _cost(_essence(run)) for run in runs}
     rates: dict[str, float] = {}
     for run in runs:
@@ -102,7 +102,7 @@ def _essence(run: RunConfig) -> RunConfig:
     return RunConfig(**keep, smoothness=run.smoothness, image_size=run.image_size)
 
 
-def _build(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:
+def build_network(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:
     """The network as it starts, and the shape (C, H, W) of one input."""
     parts = _facts(run)
     shape = parts[0].shape
@@ -122,13 +122,13 @@ def _build(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:
 @lru_cache(maxsize=256)
 def _cost(run: RunConfig) -> tuple[int, int]:
     """Multiply-accumulates per example and parameters."""
-    network, shape = _build(run)
+    network, shape = build_network(run)
     return int(macs(network, torch.zeros(1, *shape)).item()), sum(each.numel() for each in network.parameters())
 
 
 def _rate(run: RunConfig, cost: int, device: torch.device) -> float:
     """Multiply-accumulates per second of training steps, with the largest batch that fits the patience."""
-    network, shape = _build(run)
+    network, shape = build_network(run)
     network = network.to(device).train()
     batch, started, best = min(2, run.batch_size), time.perf_counter(), 0.0
     _step(network, torch.randn(batch, *shape, device=device))  # the first pass plans and allocates

@@ -116,7 +116,7 @@ class Setting:
 class Recipe:
     """A table or figure. ``settings`` makes the cells of one of ``datasets``, whose first is the default.
 
-    With ``joins``, several of them joined by "+" are one, too.
+    Several of ``joins``, joined by "+", are a data set, too.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Recipe:
     datasets: tuple[str, ...]
     stand_in: str
     settings: Callable[[str], Setting]
-    joins: bool = False
+    joins: frozenset[str] = frozenset()
 
     def grid(self, dataset: str | None = None, budget: float = 1.0, seeds: int = 3, **changes: Any) -> Grid:
         """The runs on ``dataset``, with ``budget`` times the epochs (at least one) and ``changes`` of `RunConfig`.
@@ -135,8 +135,9 @@ class Recipe:
                 of what the recipe compares.
         """
         chosen = self.datasets[0] if dataset is None else dataset
-        parts = chosen.split("+") if self.joins else [chosen]
-        if not all(part in self.datasets for part in parts) or len(set(parts)) < len(parts):
+        parts = chosen.split("+")
+        joined = len(parts) > 1 and set(parts) <= self.joins and len(set(parts)) == len(parts)
+        if chosen not in self.datasets and not joined:
             raise UsageError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
         if not 0 < budget < float("inf"):
             raise UsageError(f"budget must be a finite number greater than 0, got {budget}; 1 is the full protocol")

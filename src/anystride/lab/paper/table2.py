@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from anystride.lab.paper.protocols import AUDIO_ALL, NOTES, audio
+from anystride.lab.paper.protocols import AUDIO_ALL, AUDIO_TASKS, NOTES, audio
 from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, transcribed
 from anystride.lab.paper.table1 import DATASETS, joined
 
@@ -56,5 +56,11 @@ def settings(dataset: str) -> Setting:
 
 
 RECIPE = Recipe(
-    "table2", "Strides and cut-offs of the first audio layer", "Table 2, section 3.1", DATASETS, NOTES, settings, True
+    "table2",
+    "Strides and cut-offs of the first audio layer",
+    "Table 2, section 3.1",
+    DATASETS,
+    NOTES,
+    settings,
+    joins=frozenset(AUDIO_TASKS),
 )

@@ -38,15 +38,21 @@ PUBLISHED = {
     ),
 }
 
-WIDTH, STAND_IN_WIDTH = 32, 4
-"""Growth rates."""
+WIDTH = 32
+"""The growth rate."""
 
 
 def protocol_for(data: str) -> Protocol:
-    """As for the ResNet: "a similar experiment as in 3.2" is all that the paper says about the training."""
+    """As for the ResNet: "a similar experiment as in 3.2" is all that the paper says about the training.
+
+    121 layers are slow on a CPU however narrow they are: the stand-in has a growth rate of 4 and 5 epochs of 2,000
+    scenes, for 60 runs in about three hours of one core.
+    """
     protocol = cifar(data)
-    width = STAND_IN_WIDTH if protocol.stands_in_for else WIDTH
-    return replace(protocol, base=replace(protocol.base, model="densenet-bc", width=width))
+    if protocol.stands_in_for:
+        small = replace(protocol.base, model="densenet-bc", width=4, epochs=5, train_size=2000)
+        return replace(protocol, base=small)
+    return replace(protocol, base=replace(protocol.base, model="densenet-bc", width=WIDTH))
 
 
 def settings(original: str, dataset: str) -> Setting:

@@ -1,0 +1,90 @@
+"""One task on sound: random windows of 1 s to train on, all windows of 1 s of a clip to test on (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anystride.lab.data.audio.clips import Clips, Integers
+from anystride.lab.data.audio.frontend import SECOND, LogMel
+from anystride.lab.data.source import Batch, Source
+from anystride.lab.errors import UsageError
+
+TEST_WINDOWS = 512
+"""Windows in one batch of the evaluation, at most; a longer clip is a batch of its own."""
+
+
+class Labelled(NamedTuple):
+    """``rows`` (n,) of `Clips` and their ``labels`` (n,), both int64."""
+
+    rows: Integers
+    labels: Integers
+
+
+class AudioSource(Source):
+    """Clips of sound, one label each, as log-mel spectrograms (N, 1, 98, 64) of 1 s; the vertical axis is time.
+
+    A training example is a window of 1 s that starts anywhere in its clip. A test example is all of its clip's windows
+    of 1 s, one after another from the start; what remains at the end and is shorter than 1 s is not used.
+    """
+
+    def __init__(self, clips: Clips, train: Labelled, test: Labelled, task: str, classes: Sequence[str]) -> None:
+        self.clips = clips
+        self.heads = {task: tuple(classes)}
+        self.train, self.test = (_kept(clips, split) for split in (train, test))
+        for name, split in (("training", self.train), ("test", self.test)):
+            if len(split.rows) == 0:
+                raise UsageError(f"--data {task}: there is no {name} clip; unpack or download the data set again")
+        self.train_length, self.test_length = len(self.train.rows), len(self.test.rows)
+        longest = int(clips.lengths[self.test.rows].max()) // SECOND
+        self.test_rows = max(1, TEST_WINDOWS // longest)
+        self.frontend = LogMel()
+        self.example = self.test_batch(torch.tensor([0]))[0][:1]
+        left_out = len(train.rows) + len(test.rows) - self.train_length - self.test_length
+        self.counts = f"{self.train_length:,} training and {self.test_length:,} test clips, {len(classes)} classes" + (
+            f"; {left_out:,} unreadable clips left out" if left_out else ""
+        )
+
+    def to(self, device: torch.device) -> AudioSource:
+        moved = super().to(device)
+        moved.frontend = LogMel(device)
+        return moved
+
+    def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        clips = self.train.rows[rows.numpy()]
+        room = self.clips.lengths[clips] - SECOND + 1
+        share = torch.rand(len(clips), generator=generator, dtype=torch.float64).numpy()
+        windows = self.clips.windows(clips, (share * room).astype(np.int64))
+        return self._spectrograms(windows), self._labels(self.train, rows)
+
+    def test_batch(self, rows: Tensor) -> Batch:
+        clips = self.test.rows[rows.numpy()]
+        counts = self.clips.lengths[clips] // SECOND
+        group = np.repeat(np.arange(len(clips)), counts)
+        nth = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        windows = self.clips.windows(clips[group], nth * SECOND)
+        return self._spectrograms(windows), self._labels(self.test, rows), torch.from_numpy(group).to(self.device)
+
+    def _spectrograms(self, windows: Tensor) -> Tensor:
+        return self.frontend(windows.to(self.device))
+
+    def _labels(self, split: Labelled, rows: Tensor) -> Tensor:
+        return torch.from_numpy(split.labels[rows.numpy()]).to(self.device)
+
+
+def require_all_classes(split: Labelled, task: str, classes: Sequence[str], folder: Path) -> None:
+    """UsageError if the training clips ``split`` lack one of the ``classes``."""
+    empty = sorted(set(range(len(classes))) - set(split.labels.tolist()))
+    if empty:
+        raise UsageError(f"--data {task}: no training clip of {classes[empty[0]]!r} in {str(folder)!r}; unpack it again")
+
+
+def _kept(clips: Clips, split: Labelled) -> Labelled:
+    """The split without clips that were left out."""
+    there = clips.lengths[split.rows] > 0
+    return Labelled(split.rows[there], split.labels[there])
