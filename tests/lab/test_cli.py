@@ -14,7 +14,6 @@ from anystride.lab.commands import demo, train
 from anystride.lab.demo import Demo, demonstrate
 from anystride.lab.experiment import RECORD
 from anystride.lab.models.downsample import METHODS
-from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.progress import RunProgress
 from anystride.lab.training import SCHEDULES
 
@@ -55,7 +54,7 @@ def exit_code(arguments: list[str]) -> int:
         ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training examples, got 65"),
         ("train --seed -1", "--seed: must be at least 0"),
         ("train --data nowhere", "'nowhere', which is no folder"),
-        ("train --image-size 64", "--image-size of the scenes is 32, got 64"),
+        ("train --image-size 4", "--image-size: must be at least 8, got 4"),
         ("train --resume", "--resume needs"),
         ("train --unheard-of", "--unheard-of"),
         ("export", "RUN_DIR"),

@@ -54,3 +54,10 @@ def test_a_task_holds_both_splits(split: str) -> None:
     task = scene_task(12, 8, seed=0)
     assert len(getattr(task, f"{split}_images")) == {"train": 12, "test": 8}[split]
     assert len(task.classes) == 10
+
+
+def test_scenes_can_be_larger() -> None:
+    small, large = (scene_task(4, 2, seed=0, image_size=size).test_batch(torch.arange(2)) for size in (32, 64))
+    assert large[0].shape == (2, 1, 64, 64)
+    assert torch.equal(large[1], small[1])
+    assert torch.allclose(large[0].mean(), small[0].mean(), atol=0.01)

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch.nn.functional import cross_entropy
 
 from anystride.lab.claim import claim
-from anystride.lab.data.module import SourceData, EvaluationBatches, TrainParts, mix
+from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts, mix
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError

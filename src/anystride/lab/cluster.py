@@ -37,7 +37,7 @@ def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = N
                 yield ray.get(first)
             except RayTaskError as error:
                 # Ray wraps what a task raised; the user's own error should read as it was written.
-                cause = error.as_instanceof_cause()
+                cause = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
                 raise (UsageError(str(error.cause)) if isinstance(cause, UsageError) else cause) from None
     finally:
         for each in waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import sys
 import time
@@ -16,7 +17,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from anystride.lab.config import RunConfig, difference
 from anystride.lab.data.catalogue import open_source
@@ -51,6 +51,12 @@ class Place:
         """The number of processes."""
         return self.devices * self.nodes
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the only one of a run or the first of several: the one that writes files."""
+        ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+        return self.world == 1 or all(rank == "0" for rank in ranks)
+
 
 def run(
     config: RunConfig,
@@ -80,7 +86,7 @@ def run(
         "start_multiply_accumulates": multiply_accumulates(classifier.model, source.example),
     }
     _check_strides(config, start["start_map_sizes"])
-    if rank_zero_only.rank == 0:
+    if place.is_first:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)
         if not resume:
@@ -147,7 +153,7 @@ def run(
             "total": time.perf_counter() - started,
         },
     }
-    if rank_zero_only.rank == 0:
+    if place.is_first:
         save(record, folder / RECORD)
     return record
 
@@ -172,6 +178,8 @@ def _check_batch(config: RunConfig, source: Source, place: Place) -> None:
 
 
 def _check_strides(config: RunConfig, sizes: list[list[int]]) -> None:
+    if len(sizes) <= len(config.strides):
+        return  # the maps before the strides are not listed
     for number, (stride, size) in enumerate(zip(config.strides, sizes, strict=False), start=1):
         if stride[0] > size[0] or stride[1] > size[1]:
             largest = "x".join(map(str, size))

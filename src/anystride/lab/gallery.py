@@ -16,6 +16,7 @@ from anystride.lab.config import RunConfig
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.experiment import CHECKPOINT
 from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.resnet import Block, ResNet
 from anystride.lab.record import Record
 from anystride.lab.table import Group, group
 from anystride.lab.training import Classifier, load_classifier
@@ -67,7 +68,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
     classifier = load_classifier(folder / CHECKPOINT)
     images = _test_images(config, SPECTRUM_IMAGES)[0]
     spectra = []
-    for stage, block in enumerate(classifier.model.shortcut_blocks):
+    for stage, block in enumerate(_blocks(classifier)):
         maps = _input_of(block.pool, classifier, images)
         start_sizes = record["start_map_sizes"][stage]
         pair = [
@@ -92,7 +93,7 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
     config = RunConfig.from_json(record["configuration"])
     classifier = load_classifier(folder / CHECKPOINT)
     scene = _test_images(config, 1)[0]
-    block = classifier.model.shortcut_blocks[0]
+    block = _blocks(classifier)[0]
     # Whatever the method of the run: its weights at stride 1, as in Figure 2b.
     maps = conv2d(_input_of(block, classifier, scene), block.conv1.weight, padding=1)
     channel = int(maps.var(dim=(2, 3)).argmax())
@@ -117,6 +118,11 @@ def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     images, labels = _test_images(RunConfig.from_json(record["configuration"]), SHEET, root)
     figures.image_sheet(_for_people(images), labels, "Test images and their classes", path)
     return path
+
+
+def _blocks(classifier: Classifier) -> list[Block]:
+    assert isinstance(classifier.model, ResNet)
+    return classifier.model.shortcut_blocks
 
 
 def _test_images(config: RunConfig, count: int, root: Path | None = None) -> tuple[Tensor, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from anystride.lab.config import RunConfig
@@ -16,7 +15,7 @@ from anystride.lab.table import group, results_table
 
 def train(config: RunConfig, folder: Path, resume: bool, place: Place, console: Console) -> None:
     """Run ``config`` in ``folder`` and show what came out; of several processes only the first one shows."""
-    if rank_zero_only.rank != 0:
+    if not place.is_first:
         run(config, folder, resume=resume, place=place)
         return
     with Display(console) as display:

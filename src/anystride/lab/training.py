@@ -79,11 +79,12 @@ class Classifier(pl.LightningModule):
         )
         # On a CPU a step takes between 0.6 and 0.9 times as long in this layout, at the demo's size.
         self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: Callable[[Tensor], Tensor]
         self._call(self.model)
+        self.task_of_class: Tensor
         self.register_buffer("task_of_class", torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)), False)
-        self.metrics = nn.ModuleDict({f"accuracy{number}": MeanMetric() for number in range(len(sizes))})
-        if len(sizes) == 1 and sizes[0] > TOP:
-            self.metrics["top"] = MeanMetric()
+        self.right = nn.ModuleList(MeanMetric() for _ in sizes)
+        self.top = MeanMetric() if len(sizes) == 1 and sizes[0] > TOP else None
 
     def setup(self, stage: str) -> None:
         if self.config.compile:
@@ -127,23 +128,21 @@ class Classifier(pl.LightningModule):
             logits = sums / torch.bincount(group[0], minlength=len(labels))[:, None]
         logits = self._own(logits.float(), labels)
         right = (logits.argmax(dim=1) == labels).float()
-        for number in range(len(self.tasks)):
+        for number, metric in enumerate(self.right):
             mine = right[self.task_of_class[labels] == number]
             if len(mine):
-                self.metrics[f"accuracy{number}"].update(mine)
-        if "top" in self.metrics:
-            self.metrics["top"].update((logits.topk(TOP).indices == labels[:, None]).any(dim=1).float())
+                metric(mine)
+        if self.top is not None:
+            self.top((logits.topk(TOP).indices == labels[:, None]).any(dim=1).float())
         self.log("test/loss", cross_entropy(logits, labels), on_epoch=True, batch_size=len(labels), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        values = {name: metric.compute() for name, metric in self.metrics.items()}
-        for metric in self.metrics.values():
-            metric.reset()
-        if "top" in values:
-            self.log("test/top5", values.pop("top"))
-        for task, value in zip(self.tasks, values.values(), strict=True):
+        values = [_end(metric) for metric in self.right]
+        if self.top is not None:
+            self.log("test/top5", _end(self.top))
+        for task, value in zip(self.tasks, values, strict=True):
             self.log(f"test/accuracy/{task}", value)
-        self.log("test/accuracy", torch.stack(list(values.values())).mean())
+        self.log("test/accuracy", torch.stack(values).mean())
 
     def on_train_epoch_start(self) -> None:
         # What a network draws itself, as in dropout, follows from seed and epoch: a resumed run draws it again.
@@ -168,6 +167,14 @@ class Classifier(pl.LightningModule):
         # The half step keeps the very first and the very last update from being zero.
         scheduler = LambdaLR(optimizer, lambda done: factor((done + 0.5) / (steps + 1)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _end(metric: nn.Module) -> Tensor:
+    """The value of a metric over all batches and processes; it starts anew."""
+    assert isinstance(metric, MeanMetric)
+    value: Tensor = metric.compute()
+    metric.reset()
+    return value
 
 
 def strides_of(classifier: Classifier) -> list[list[float]]:

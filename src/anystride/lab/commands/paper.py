@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from anystride.lab.commands.common import Commands, add_data, console, writable
 from anystride.lab.commands.train import PRECISIONS
 from anystride.lab.errors import UsageError
 from anystride.lab.options import Parser, number, share, whole
 
+if TYPE_CHECKING:
+    from anystride.lab.paper.grid import Order
+
 CHANGES = ("width", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile")
 """Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""
 LIST = "list"
+REPEATS = 20
+"""Steps of a measurement."""
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -95,31 +100,39 @@ def _list() -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from anystride.lab.paper.catalogue import MEASUREMENTS
-    from anystride.lab.paper.grid import measured
+    import torch
 
-    measurement, screen = MEASUREMENTS[options.recipe], console()
+    from anystride.lab.paper.catalogue import MEASUREMENTS
+    from anystride.lab.paper.grid import keep
+    from anystride.lab.paper.show import measurement_table
+
+    measurement, screen, paper = MEASUREMENTS[options.recipe], console(), torch.cuda.is_available()
+    width, batch_size = options.width or (64 if paper else 8), options.batch_size or (256 if paper else 16)
+    repeats = max(1, round(REPEATS * options.budget))
     if options.plan:
-        screen.print(f"{measurement.name}: {measurement.plan}; no runs, no data set, no disk.", highlight=False)
+        text = f"{measurement.name}: {repeats} steps per method at width {width}, batch {batch_size}; minutes, no data."
+        screen.print(text, highlight=False)
         return
     folder = writable(options.out)
-    values = measurement.measure(share=options.budget, width=options.width)
-    screen.print(measurement.table(values))
-    screen.print(f"In {measured(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
+    values = measurement.measure(width, batch_size, repeats)
+    screen.print(measurement_table(measurement, values))
+    screen.print(f"In {keep(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
 
 
-def _plan(order: Any, options: argparse.Namespace) -> None:
+def _plan(order: Order, options: argparse.Namespace) -> None:
     from anystride.lab.paper.grid import record_in
-    from anystride.lab.paper.plan import estimate, plan_table
+    from anystride.lab.paper.plan import estimate
+    from anystride.lab.paper.show import plan_table
 
     grid = order.grid().resolve(record_in(options.out))
     console().print(plan_table(grid, estimate(grid), record_in(options.out)))
 
 
-def _run(order: Any, options: argparse.Namespace) -> None:
+def _run(order: Order, options: argparse.Namespace) -> None:
     folder = writable(options.out)
     from anystride.lab.experiment import Place
-    from anystride.lab.paper.grid import Executor, execute, launched, record_in
+    from anystride.lab.paper.grid import Executor, launched, record_in
+    from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
     from anystride.lab.parallel import run_all, run_each_alone, run_in_turn
 
@@ -136,7 +149,7 @@ def _run(order: Any, options: argparse.Namespace) -> None:
         if place.nodes > 1 and not launched():
             raise UsageError(f"--nodes {place.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    grid, problems = execute(order, folder, place, run, screen, options.run)
+    grid, problems = make(order, folder, place, run, screen, options.run)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

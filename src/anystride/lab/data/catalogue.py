@@ -45,11 +45,9 @@ def _follows_seed(data: str) -> bool:
 def _open(config: RunConfig, root: Path, download: bool) -> Source:
     # Loaders import what they need, which a command that needs them not should not pay for.
     if config.data == SCENES:
-        from anystride.lab.data.scenes import CANVAS, scene_task
+        from anystride.lab.data.scenes import scene_task
 
-        if config.image_size != CANVAS:
-            raise UsageError(f"--image-size of the scenes is {CANVAS}, got {config.image_size}; set it for a folder")
-        return scene_task(config.train_size, config.test_size, config.seed)
+        return scene_task(config.train_size, config.test_size, config.seed, config.image_size)
     if config.data in ("cifar10", "cifar100"):
         from anystride.lab.data.cifar import open_cifar
 

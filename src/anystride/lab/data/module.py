@@ -66,8 +66,8 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, part: Part) -> Batch:
         rows, seed = part
         generator = torch.Generator().manual_seed(seed)
-        batch = self.source.train_batch(rows, generator)
-        return mix(*batch, self.mixup, generator) if self.mixup else batch
+        inputs, labels, *_ = self.source.train_batch(rows, generator)
+        return mix(inputs, labels, self.mixup, generator) if self.mixup else (inputs, labels)
 
 
 class EvaluationBatches(Dataset[Batch]):

@@ -7,7 +7,7 @@ full resolution of 8x8 pixels somewhere on the canvas: whoever downsamples carel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from anystride.lab.data.augment import resize
 from anystride.lab.data.source import TensorSource
 
 Split = Literal["train", "test"]
@@ -117,7 +118,11 @@ def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers
     return np.arange(len(corners))[:, None, None], rows, columns
 
 
-def scene_task(train_size: int, test_size: int, seed: int) -> TensorSource:
-    """The scenes of one run: fixed sets that follow from the seed, from two disjoint sets of digits."""
+def scene_task(train_size: int, test_size: int, seed: int, image_size: int = CANVAS) -> TensorSource:
+    """The scenes of one run: fixed sets that follow from the seed, from two disjoint sets of digits.
+
+    They are drawn at 32x32 and resized on the device where another ``image_size`` is asked for.
+    """
     train, test = make_scenes("train", train_size, seed), make_scenes("test", test_size, seed)
-    return TensorSource(train.images, train.labels, test.images, test.labels, CLASSES, task="digit")
+    prepare = None if image_size == CANVAS else partial(resize, size=image_size)
+    return TensorSource(train.images, train.labels, test.images, test.labels, CLASSES, task="digit", prepare=prepare)

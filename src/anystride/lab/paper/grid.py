@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from anystride.lab.experiment import Place, finished
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.recipe import Grid
 from anystride.lab.progress import Display
-from anystride.lab.record import Record, provenance, write
+from anystride.lab.record import Record, write
 from anystride.lab.work import Job, Outcome
 
-RUNS, GRIDS = "runs", "grids"
+RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 
 Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
@@ -147,13 +148,8 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
 
 
-def measurement(name: str, out: Path) -> Path:
-    """The file of a recipe that is a measurement and not a grid of runs."""
-    return out / "measurements" / f"{name}.json"
-
-
-def measured(name: str, values: dict[str, Any], out: Path) -> Path:
-    """Keep a measurement with where it was made; gives back its file."""
-    path = measurement(name, out)
-    write({"schema": 1, "recipe": name, **provenance(), **values}, path)
+def keep(name: str, values: dict[str, Any], out: Path) -> Path:
+    """Write a measurement; gives back its file."""
+    path = out / MEASURED / f"{name}.json"
+    write({"schema": 1, "recipe": name, "command": ["anystride", *sys.argv[1:]], **values}, path)
     return path

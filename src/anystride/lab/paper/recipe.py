@@ -155,6 +155,16 @@ class Recipe:
         return Grid(self.name, chosen, budget, seeds, cells, setting.stands_in_for, setting.note)
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """A table that is measured at once on the device at hand; ``measure`` takes width, batch_size and repeats."""
+
+    name: str
+    title: str
+    source: str
+    measure: Callable[[int, int, int], dict[str, Any]]
+
+
 def _check_changes(changes: dict[str, Any]) -> None:
     free = [field.name for field in dataclasses.fields(RunConfig) if field.name not in RESERVED]
     for name, value in changes.items():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from anystride.lab.config import RunConfig
 from anystride.lab.paper.catalogue import RECIPES
-from anystride.lab.paper.recipe import Cell, Grid, Published
+from anystride.lab.paper.plan import Estimate
+from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement, Published
 from anystride.lab.paper.values import Measured, measured
 from anystride.lab.record import Record
 
@@ -36,6 +38,47 @@ def show(grid: Grid, record_of: Callable[[RunConfig], Record | None], console: C
         console.print(grid.note, highlight=False)
     known = grid.stands_in_for or grid.dataset
     console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
+
+
+def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Record | None]) -> Table:
+    """What a grid will cost, and its runs by name."""
+    made = sum(record_of(run) is not None for run in grid.runs)
+    table = Table(title=f"{grid.recipe} on {grid.dataset}: a plan, nothing was started", title_justify="left")
+    table.add_column("")
+    table.add_column("", overflow="fold")
+    rates = ", ".join(f"{method} {rate / 1e9:.3g}" for method, rate in cost.rate.items())
+    for name, text in (
+        ("runs", f"{cost.runs}, {made} of them finished"),
+        ("training examples, all runs", f"{cost.examples:,}"),
+        ("MMAC per example, at the start", " to ".join(f"{each / 1e6:.1f}" for each in cost.macs)),
+        ("parameters", " to ".join(f"{each:,}" for each in cost.parameters)),
+        ("estimated device hours", f"{cost.hours:.1f} on this device ({cost.device}), one run after the other"),
+        ("measured here for it", f"GMAC/s in training: {rates}"),
+        ("disk", f"checkpoints {_size(cost.checkpoint_bytes)}, data sets {_size(cost.data_bytes)}"),
+        ("protocol", grid.note),
+        ("names", ", ".join(run.key for run in grid.runs)),
+    ):
+        table.add_row(name, text)
+    return table
+
+
+def measurement_table(measurement: Measurement, values: dict[str, Any]) -> Table:
+    """Ratios of a measurement beside the published ones."""
+    settings = values["settings"]
+    heading = f"{measurement.title} ({measurement.source}), on {settings['device']}, batch {settings['batch_size']}"
+    table = Table(title=f"{heading}, width {settings['width']}; in brackets: published", title_justify="left")
+    table.add_column("relative to strided convolution")
+    for method in METHODS:
+        table.add_column(TITLES[method], justify="right")
+    for row, ratios in values["ratios"].items():
+        known = values["published"].get(row, {})
+        cells = [f"{ratios[method]:.2f}" + (f" ({known[method]:.2f})" if method in known else "") for method in METHODS]
+        table.add_row(row, *cells)
+    return table
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _text(cell: Cell | None, record_of: Callable[[RunConfig], Record | None]) -> str:

@@ -24,7 +24,7 @@ from anystride.lab.errors import UsageError
 from anystride.lab.models import registry
 from anystride.lab.paper.datasets import facts
 from anystride.lab.paper.protocols import AUDIO, AUDIO_TASKS
-from anystride.lab.paper.recipe import METHODS, transcribed
+from anystride.lab.paper.recipe import METHODS, Measurement, transcribed
 from anystride.lab.record import provenance
 
 MODES = ("training", "inference")
@@ -167,3 +167,6 @@ def _peak(profiler: profile) -> int:
         now += change
         highest = max(highest, now)
     return highest
+
+
+MEASUREMENT = Measurement("table-a2", "Time and memory of a step", "Table A.2, appendix", measure)

@@ -46,7 +46,7 @@ def protocol_for(data: str) -> Protocol:
     """As for the ResNet: "a similar experiment as in 3.2" is all that the paper says about the training.
 
     121 layers are slow on a CPU however narrow they are: the stand-in has a growth rate of 4 and 5 epochs of 2,000
-    scenes, for 60 runs in about three hours of one core.
+    scenes, for 60 runs in two to three hours of one core.
     """
     protocol = cifar(data)
     if protocol.stands_in_for:

@@ -49,13 +49,14 @@ IMAGE_SIZE, STAND_IN_IMAGE_SIZE = 128, 64
 def protocol_for(data: str) -> Protocol:
     """As for the ResNet, "a similar experiment as in 3.2", on images of 128 x 128.
 
-    The stand-in has a quarter of the channels and 5 epochs of 2,000 scenes of 64 x 64, for 48 runs in about two hours
-    of one CPU core.
+    The stand-in has a quarter of the channels, 8 epochs of 4,000 scenes of 64 x 64, and Adam: with SGD this network
+    stays near chance in so few steps. Its 48 runs take about two hours of one CPU core.
     """
     protocol = cifar(data)
     base = replace(protocol.base, model="efficientnet-b0", width=WIDTH, image_size=IMAGE_SIZE)
     if protocol.stands_in_for:
-        base = replace(base, width=16, image_size=STAND_IN_IMAGE_SIZE, epochs=5, train_size=2000)
+        base = replace(base, width=16, image_size=STAND_IN_IMAGE_SIZE, epochs=8, train_size=4000)
+        base = replace(base, optimizer="adam", lr=3e-3)
     return replace(protocol, base=base)
 
 
