@@ -13,9 +13,10 @@ from anystride.lab import record as records
 from anystride.lab.commands import demo, train
 from anystride.lab.demo import Demo, demonstrate
 from anystride.lab.experiment import RECORD
-from anystride.lab.models.downsample import METHODS
+from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS
+from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.progress import RunProgress
-from anystride.lab.training import SCHEDULES
+from anystride.lab.training import OPTIMIZERS, SCHEDULES
 
 from .conftest import tiny
 
@@ -39,7 +40,7 @@ def exit_code(arguments: list[str]) -> int:
         ("demo --width -3", "--width: must be at least 1, got -3"),
         ("demo --epochs 1.5", "--epochs: must be a whole number, got '1.5'"),
         ("train --method maximum", "--method: invalid choice: 'maximum'"),
-        ("train --strides 3,2", "strides must have 3 or 4 entries"),
+        ("train --strides 3,2", "strides must have 3 entries (one per shortcut block) or 4 entries"),
         ("train --strides 3,2,x", "--strides: must be strides"),
         ("train --strides 3,0.5,3", "--strides: must be finite strides of at least 1, got 0.5"),
         ("train --strides 3,nan,3", "got nan in '3,nan,3'"),
@@ -107,8 +108,10 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_parser_repeats_what_the_lab_offers() -> None:
-    assert METHODS == cli.METHODS
+    assert tuple(DOWNSAMPLERS) == train.METHODS
+    assert tuple(ARCHITECTURES) == train.MODELS
     assert tuple(SCHEDULES) == train.SCHEDULES
+    assert OPTIMIZERS == train.OPTIMIZERS
 
 
 def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "step": tenths(1 / 2, 3 / 4),  # section 3.2, CIFAR: after 200 and 300 of 400 epochs
     "step-imagenet": tenths(30 / 90, 60 / 90, 80 / 90),  # section 3.2, ImageNet
+    # The authors' release, by batches of 78,000: a tenth at first, the full rate from batch 400 on, then ever less.
+    "release": lambda progress: 0.1 if progress < 400 / 78_000 else tenths(18 / 78, 32 / 78)(progress),
     "constant": lambda progress: 1.0,  # section 3.1
 }
 OPTIMIZERS = ("sgd", "adam")

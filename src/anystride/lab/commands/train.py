@@ -14,7 +14,7 @@ from anystride.lab.errors import UsageError
 from anystride.lab.options import Parser, number, strides, whole
 
 METHODS = ("strided", "spectral", "outer", "inner", "average")
-SCHEDULES = ("cosine", "step", "step-imagenet", "constant")
+SCHEDULES = ("cosine", "step", "step-imagenet", "release", "constant")
 OPTIMIZERS = ("sgd", "adam")
 MODELS = ("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio")
 """All four repeat what lies behind slow imports; a test holds them equal."""

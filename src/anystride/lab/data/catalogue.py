@@ -9,7 +9,6 @@ from pathlib import Path
 from anystride.lab.config import SCENES, RunConfig
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
-from anystride.lab.errors import UsageError
 
 ROOT = "ANYSTRIDE_DATA"
 """The environment variable that names the folder of all data sets."""

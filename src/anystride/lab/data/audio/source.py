@@ -81,7 +81,9 @@ def require_all_classes(split: Labelled, task: str, classes: Sequence[str], fold
     """UsageError if the training clips ``split`` lack one of the ``classes``."""
     empty = sorted(set(range(len(classes))) - set(split.labels.tolist()))
     if empty:
-        raise UsageError(f"--data {task}: no training clip of {classes[empty[0]]!r} in {str(folder)!r}; unpack it again")
+        raise UsageError(
+            f"--data {task}: no training clip of {classes[empty[0]]!r} in {str(folder)!r}; unpack it again"
+        )
 
 
 def _kept(clips: Clips, split: Labelled) -> Labelled:

@@ -1,0 +1,5 @@
+"""Records of runs to one self-contained page: tables beside the paper's, costs, figures that can be hovered."""
+
+from anystride.lab.report.page import report
+
+__all__ = ["report"]
