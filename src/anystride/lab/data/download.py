@@ -87,7 +87,11 @@ def obtain(
             continue
         path = fetch(remote, folder)
         if path.name.endswith(ARCHIVES):
-            unpack(path, folder / remote.into)
+            try:
+                unpack(path, folder / remote.into)
+            except UsageError:
+                path.unlink()  # it would be taken for a good one the next time
+                raise
             done.touch()
             path.unlink()
         else:
@@ -201,7 +205,7 @@ def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             file_path.replace(target)
     except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise UsageError(f"{str(path)!r} is damaged ({error}); remove it and download it again") from error
+        raise UsageError(f"{str(path)!r} is damaged ({error}); download it again") from error
     except OSError as error:
         raise UsageError(f"unpacking {str(path)!r} failed: {error}; mind the room on the disk") from error
     finally:

@@ -11,6 +11,7 @@ SOUND = (
     "nsynth-instrument",
     "nsynth-pitch",
     "tut-urban-2018",
+    "tut-urban-2018-fold1",
     "dcase-2018-birds",
 )
 IMAGES = (SCENES, "cifar10", "cifar100", "imagenet")
