@@ -32,7 +32,7 @@ def small(name: str, out: Path) -> list[str]:
     arguments = [name, "--data", recipe.stand_in, *TINY, "--out", str(out), "--root", str(out / "data")]
     # The networks of these tables are deep: one start shows that they run.
     only = {"table-a3": "-2x2-", "table-a4": "-2x2-", "table-a5": "-1x2x2x2x1x2x1-", "table-a6": "-1x2x2x2x1x2x1-"}
-    return [*arguments, *([f"--run={only[name]}"] if name in only else [])]
+    return [*arguments, *([f"--only={only[name]}"] if name in only else [])]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -45,7 +45,7 @@ def test_every_recipe_end_to_end(name: str, out: Path, capsys: pytest.CaptureFix
     grid = order.grid().resolve(record_in(out))
     assert grid.pending == ()
     made = [run for run in grid.runs if record_in(out)(run)]
-    if any(argument.startswith("--run") for argument in small(name, out)):
+    if any(argument.startswith("--only") for argument in small(name, out)):
         assert len(made) == 4
     else:
         assert made == list(grid.runs)
@@ -105,7 +105,7 @@ def test_a_measurement_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str
             "table3 --data scenes --budget 0",
             "--budget: must be a share above 0 and up to 1 such as 5% or 0.05, got '0'",
         ),
-        ("table3 --data scenes --run nowhere", "--run must be a part of a run's name"),
+        ("table3 --data scenes --only nowhere", "--only must be a part of a run's name"),
         ("table3 --data scenes --executor ray --devices 2", "--executor ray gives each run one device"),
         ("table3 --data scenes --nodes 2", "--nodes 2 needs a launcher"),
         ("table3 --dataset cifar10 --root empty", "--download"),

@@ -10,8 +10,14 @@ from anystride.lab.commands import demo, export, paper, report, train
 from anystride.lab.errors import UsageError
 from anystride.lab.options import Parser
 
-LAB_PACKAGES = ("lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
-EXPORT_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+LAB_PACKAGES = ("filelock", "lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
+EXTRAS = {
+    "lab": LAB_PACKAGES,
+    "paper": ("torchaudio", "torchvision", "scipy"),
+    "paper,cluster": ("ray",),
+    "lab,export": ("onnx", "onnxruntime", "onnxscript"),
+}
+"""What to install where a package is missing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options.prog, str(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extra = "lab" if package in LAB_PACKAGES else "lab,export" if package in EXPORT_PACKAGES else None
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
         if extra is None:
             raise
         return _fail(options.prog, f"{error.name} is not installed; run: pip install 'anystride[{extra}]'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def work(job: Job, send: Callable[[News], None]) -> Outcome:
     An interrupted run goes on from its checkpoint. What the user must mend is raised as UsageError; any other error is
     the job's problem alone, so that one run out of many does not end them all.
     """
-    with claim(job.folder) as ours:
+    # The processes of one run are one worker, for which the first one speaks.
+    with claim(job.folder) if job.place.is_first else nullcontext(True) as ours:
         if not ours:
             return Outcome(job, problem="another worker has it")
         if job.fresh:

@@ -35,7 +35,7 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument("--plan", action="store_true", help="list runs, device hours and disk; start nothing")
     parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
-    parser.add_argument("--run", default="", metavar="NAME", help="only runs whose name contains this")
+    parser.add_argument("--only", default="", metavar="NAME", help="only runs whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="default runs/paper")
     add_data(parser)
 
@@ -149,7 +149,8 @@ def _run(order: Order, options: argparse.Namespace) -> None:
         if place.nodes > 1 and not launched():
             raise UsageError(f"--nodes {place.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    grid, problems = make(order, folder, place, run, screen, options.run)
+    screen.quiet = not place.is_first
+    grid, problems = make(order, folder, place, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

@@ -1,1 +1,1 @@
-"""Sources of labelled images; every source ends up as tensors in memory (`anystride.lab.data.module`)."""
+"""Sources of labelled images and sound; each one makes its batches on the training device (`source.Source`)."""

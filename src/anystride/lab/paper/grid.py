@@ -107,7 +107,7 @@ def execute(
         done.update(rest)
         problems += _make(rest, out, place, executor, console)
     if only and not done:
-        raise UsageError(f"--run must be a part of a run's name, which --plan lists, got {only!r}")
+        raise UsageError(f"--only must be a part of a run's name, which --plan lists, got {only!r}")
     return grid, problems
 
 
