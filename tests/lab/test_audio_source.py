@@ -73,6 +73,12 @@ def test_a_broken_file_leaves_no_cache(files, tmp_path):
     assert not [path for path in (tmp_path / "set").iterdir() if path.is_dir()]
 
 
+def test_a_place_that_cannot_be_written_is_one_line(files, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--root must be a folder"):
+        open_clips(files, tmp_path / "file", "set")
+
+
 def test_unreadable_clips_are_left_out_where_allowed(files, tmp_path):
     files[2].write_bytes(b"")
     clips = open_clips(files, tmp_path / "set", "set", leave_out=True)

@@ -31,6 +31,12 @@ class Quiet(SimpleHTTPRequestHandler):
             self.wfile.write(CONTENT[:1000])
         elif self.path == "/ranges.bin" and "Range" in self.headers:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            if start >= len(CONTENT):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
             self.send_header("Content-Length", str(len(CONTENT) - start))
@@ -140,6 +146,36 @@ def test_links_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'link', a link"):
         unpack(tmp_path / "evil.zip", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_what_was_all_there_before_the_end_is_not_sent_again(site: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = site
+    (tmp_path / "ranges.bin.part").write_bytes(CONTENT)
+    assert fetch(Remote(f"{url}/ranges.bin"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_full_disk_does_not_cost_the_download(
+    site: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, served = site
+    tar(served / "set.tar.gz", {"list.txt": b"a"})
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    remote = Remote(f"{url}/set.tar.gz")
+    (tmp_path / "data").mkdir()
+    fetch(remote, tmp_path / "data")
+    monkeypatch.setattr("shutil.copyfileobj", full)  # only now: the server copies with it too
+    with pytest.raises(UsageError, match="No space left"):
+        obtain(tmp_path / "data", ["list.txt"], [remote], "the page", "a-set", download=True)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["set.tar.gz"]
+
+
+def test_a_root_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--root must be a folder"):
+        obtain(tmp_path / "file" / "set", ["list.txt"], [], "the page", "a-set", download=True)
 
 
 def test_a_damaged_archive_is_not_taken_for_a_good_one_later(site: tuple[str, Path], tmp_path: Path) -> None:

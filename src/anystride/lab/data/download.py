@@ -31,6 +31,10 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 Advance = Callable[[int], None]
 
 
+class ArchiveError(UsageError):
+    """An archive that is damaged or that would write outside its folder: fetching it again is all that helps."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A file to fetch. ``checksum`` is "sha256:..." or "md5:..." as its publishers state it, empty where none is known:
@@ -80,7 +84,10 @@ def obtain(
             f"--data {title} needs {str(folder / missing[0])!r}, which is missing: "
             f"unpack {page} into {str(folder)!r}, or add --download"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--root must be a folder that can be written to: {error}") from error
     for remote in remotes:
         done = folder / f".{remote.filename}.unpacked"
         if done.is_file():
@@ -89,7 +96,7 @@ def obtain(
         if path.name.endswith(ARCHIVES):
             try:
                 unpack(path, folder / remote.into)
-            except UsageError:
+            except ArchiveError:
                 path.unlink()  # it would be taken for a good one the next time
                 raise
             done.touch()
@@ -187,8 +194,8 @@ def _length(response: HTTPResponse) -> int | None:
 def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
     """Unpack a tar or zip archive into ``folder``: all of it or nothing.
 
-    Only plain files and folders are written. Raises UsageError for an archive that is damaged or that holds an
-    absolute path, one that leaves the folder, a link or a device.
+    Only plain files and folders are written. Raises ArchiveError for an archive that is damaged or that holds an
+    absolute path, one that leaves the folder, a link or a device, and UsageError where nothing can be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
@@ -205,7 +212,7 @@ def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             file_path.replace(target)
     except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise UsageError(f"{str(path)!r} is damaged ({error}); download it again") from error
+        raise ArchiveError(f"{str(path)!r} is damaged ({error}); download it again") from error
     except OSError as error:
         raise UsageError(f"unpacking {str(path)!r} failed: {error}; mind the room on the disk") from error
     finally:
@@ -244,8 +251,8 @@ def _inside(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def _refusal(archive: Path, member: str) -> UsageError:
-    return UsageError(
+def _refusal(archive: Path, member: str) -> ArchiveError:
+    return ArchiveError(
         f"{str(archive)!r} holds {member!r}, a link, a device or a path outside its folder, and was not unpacked; "
         "get the data set from its publishers"
     )

@@ -74,19 +74,22 @@ def open_clips(files: Sequence[Path], folder: Path, what: str, leave_out: bool =
 def fill(folder: Path, write: Callable[[Path], None]) -> None:
     """Make ``folder`` with what ``write`` puts into it, unless it is there: all of it or nothing.
 
-    Processes that need the same folder wait for the one that makes it.
+    Processes that need the same folder wait for the one that makes it. Raises UsageError where it cannot be written.
     """
     if folder.is_dir():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir():
-            return
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-            new = Path(temporary, "new")
-            new.mkdir()
-            write(new)
-            new.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if folder.is_dir():
+                return
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+                new = Path(temporary, "new")
+                new.mkdir()
+                write(new)
+                new.rename(folder)
+    except OSError as error:
+        raise UsageError(f"--root must be a folder with room that can be written to: {error}") from error
 
 
 def _key(files: Sequence[Path], leave_out: bool) -> str:
