@@ -106,7 +106,10 @@ def _section(order: Order, grid: Grid, made: dict[RunConfig, Record], link: figu
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, made.get, link)]
     found = compared(grid, made.get)
     if len(found) > 1:
-        parts += ["<h3>At equal multiply-accumulates</h3>", cost_tables(found, TITLES["strided"])]
+        parts += [
+            "<h3>At equal multiply-accumulates</h3>",
+            cost_tables(found, TITLES["strided"], len({run.data for run in grid.runs}) == 1),
+        ]
     if runs:
         parts.append(f'<div class="figures">{_figures(order, runs, learned, link)}</div>')
     return "".join([*parts, "</section>"])

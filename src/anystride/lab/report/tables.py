@@ -81,8 +81,11 @@ def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float
     return found
 
 
-def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str) -> str:
-    """What each cell costs, and how methods compare within equal costs; ``reference`` is the cheapest column."""
+def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str, one_task: bool) -> str:
+    """What each cell costs; where all rows are of ``one_task``, too, how methods compare within equal costs.
+
+    ``reference`` is the cheapest column.
+    """
     rows = list(dict.fromkeys(row for column in found.values() for row in column))
     base = found.get(reference, {})
     body = []
@@ -98,8 +101,8 @@ def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str
         body.append(line)
     heads = ["", *map(escape, found)]
     text = html_table(heads, body, "Million multiply-accumulates per example after training, mean over the runs")
-    if rows[0] not in base:
-        return text  # nothing that all methods start from
+    if rows[0] not in base or not one_task:
+        return text  # nothing that all methods start from, or rows whose accuracies do not compare
     first, unit = rows[0], base[rows[0]]
     body = [
         [f"{limit:g} x ({limit * unit[1] / 1e6:.1f})", *(_within(column, limit * unit[1]) for column in found.values())]
