@@ -6,11 +6,11 @@ import torch
 
 pytest.importorskip("torchaudio", reason="needs the extra 'paper'")
 
-from tests.lab.sounds import RATE, tone, write
-
 from anystride.lab.data.audio.frontend import BANDS, FRAMES, HIGHEST, LOWEST, LogMel
 from anystride.lab.data.audio.wave import UnreadableError, read_wave, to_int16, write_wave
 from anystride.lab.errors import UsageError
+
+from .sounds import RATE, tone, write
 
 
 def mel(hertz):

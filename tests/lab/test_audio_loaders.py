@@ -177,3 +177,31 @@ def test_mixed_recordings_in_one_set(tmp_path):
     assert source.train_length == EXPECTED["speech-commands"][1]
     assert source.classes == speech_commands.WORDS
     assert tut_urban.SEGMENTS == 8640
+
+
+def test_an_empty_class_of_a_table_is_named(tmp_path):
+    folder = write_tut(tmp_path)
+    listed = folder / "evaluation_setup" / "fold1_train.txt"
+    listed.write_text("".join(line for line in listed.read_text().splitlines(True) if "\ttram" not in line))
+    with pytest.raises(UsageError, match="'tram'"):
+        opened("tut-urban-2018-fold1", tmp_path)
+    for name, table in birds.LABELS.items():
+        path = (write_birds(tmp_path) if name == "ff1010bird" else tmp_path / birds.TASK) / name / table
+        path.write_text(path.read_text().replace(",1", ",0"))
+    with pytest.raises(UsageError, match="'bird'"):
+        opened("dcase-2018-birds", tmp_path)
+
+
+def test_an_interrupted_preparation_starts_again(tmp_path, monkeypatch):
+    write_nsynth(tmp_path)
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("anystride.lab.data.audio.clips.read_wave", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened("nsynth-pitch", tmp_path)
+    assert opened("nsynth-pitch", tmp_path).train_length == 4
+    monkeypatch.setattr("anystride.lab.data.audio.clips.read_wave", interrupted)
+    assert opened("nsynth-pitch", tmp_path).train_length == 4

@@ -8,8 +8,6 @@ import torch
 
 pytest.importorskip("torchaudio", reason="needs the extra 'paper'")
 
-from tests.lab.sounds import tone, write
-
 from anystride.lab.data.audio.clips import open_clips
 from anystride.lab.data.audio.frontend import SECOND
 from anystride.lab.data.audio.multi import MultiTask
@@ -18,6 +16,8 @@ from anystride.lab.data.audio.split import by_name
 from anystride.lab.data.audio.wave import to_int16
 from anystride.lab.data.source import TensorSource
 from anystride.lab.errors import UsageError
+
+from .sounds import tone, write
 
 SECONDS = (0.3, 1.0, 1.9, 2.0, 3.7)
 

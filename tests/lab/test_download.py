@@ -1,5 +1,6 @@
 """Downloads over the loopback: whole, continued, checked; and archives that would write where they must not."""
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -169,7 +170,7 @@ def test_a_full_disk_does_not_cost_the_download(
     monkeypatch.setattr("shutil.copyfileobj", full)  # only now: the server copies with it too
     with pytest.raises(UsageError, match="No space left"):
         obtain(tmp_path / "data", ["list.txt"], [remote], "the page", "a-set", download=True)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["set.tar.gz"]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"set.tar.gz", ".incomplete"}
 
 
 def test_a_root_that_is_a_file_is_one_line(tmp_path: Path) -> None:
@@ -188,3 +189,30 @@ def test_a_damaged_archive_is_not_taken_for_a_good_one_later(site: tuple[str, Pa
     (served / "set.tar.gz").write_bytes(whole)
     obtain(folder, ["list.txt"], [remote], "the page", "a-set", download=True)
     assert (folder / "list.txt").read_bytes() == CONTENT
+
+
+def test_a_set_of_which_a_part_is_lacking_is_not_taken_for_whole(site: tuple[str, Path], tmp_path: Path) -> None:
+    url, served = site
+    tar(served / "one.tar.gz", {"list.txt": b"a", "audio/1.wav": b"1"})
+    folder, remotes = tmp_path / "data", [Remote(f"{url}/one.tar.gz"), Remote(f"{url}/two.tar.gz")]
+    needed = ["list.txt", "audio"]
+    with pytest.raises(UsageError, match="404"):
+        obtain(folder, needed, remotes, "the page", "a-set", download=True)
+    with pytest.raises(UsageError, match="was interrupted; add --download"):
+        obtain(folder, needed, remotes, "the page", "a-set", download=False)
+    tar(served / "two.tar.gz", {"audio/2.wav": b"2"})
+    (served / "one.tar.gz").unlink()
+    obtain(folder, needed, remotes, "the page", "a-set", download=True)
+    assert (folder / "audio" / "2.wav").read_bytes() == b"2"
+    obtain(folder, needed, remotes, "the page", "a-set", download=False)
+
+
+def test_a_damaged_header_is_not_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "set.tar.gz"
+    plain = bytearray(gzip.decompress(tar(path, {"1.wav": b"1", "2.wav": b"2"})))
+    whole = gzip.compress(bytes(plain))
+    plain[1024] ^= 1  # the second member's header
+    path.write_bytes(gzip.compress(bytes(plain))[:-8] + whole[-8:])
+    with pytest.raises(UsageError, match="is damaged"):
+        unpack(path, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []

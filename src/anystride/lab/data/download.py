@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import shutil
 import stat
 import tarfile
@@ -27,6 +28,9 @@ TIMEOUT = 60.0
 """Seconds without a byte after which a server counts as gone."""
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+OTHERS = (EOFError, RuntimeError, ValueError, lzma.LZMAError)
+"""What else the readers of archives raise for damaged ones."""
 
 Advance = Callable[[int], None]
 
@@ -74,11 +78,18 @@ def obtain(
     """Make sure that ``folder`` holds the files ``needed`` (relative paths).
 
     Without ``download`` a missing file is a UsageError that names it, the page to get it from and the remedy. Archives
-    that were unpacked before are not fetched again; an archive is deleted once it is unpacked.
+    that were unpacked before are not fetched again; an archive is deleted once it is unpacked. While a download of
+    several parts has not come to its end, ``folder`` counts as incomplete whatever it holds.
     """
     missing = _missing(folder, needed)
-    if not missing:
+    begun = folder / ".incomplete"
+    if not missing and not begun.is_file():
         return
+    if not download and not missing:
+        raise UsageError(
+            f"--data {title}: the download of {page} into {str(folder)!r} was interrupted; add --download to continue, "
+            f"or remove {str(begun)!r} if all of it was unpacked there by hand"
+        )
     if not download:
         raise UsageError(
             f"--data {title} needs {str(folder / missing[0])!r}, which is missing: "
@@ -86,6 +97,7 @@ def obtain(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        begun.touch()
     except OSError as error:
         raise UsageError(f"--root must be a folder that can be written to: {error}") from error
     for remote in remotes:
@@ -105,6 +117,7 @@ def obtain(
             (folder / remote.into).mkdir(parents=True, exist_ok=True)
             path.replace(folder / remote.into / path.name)
             done.touch()
+    begun.unlink()
     missing = _missing(folder, needed)
     if missing:
         raise UsageError(
@@ -211,7 +224,9 @@ def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
             target = folder / file_path.relative_to(new)
             target.parent.mkdir(parents=True, exist_ok=True)
             file_path.replace(target)
-    except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except ArchiveError:
+        raise
+    except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, *OTHERS) as error:
         raise ArchiveError(f"{str(path)!r} is damaged ({error}); download it again") from error
     except OSError as error:
         raise UsageError(f"unpacking {str(path)!r} failed: {error}; mind the room on the disk") from error
@@ -241,6 +256,9 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield member.name, file
             else:
                 raise _refusal(path, member.name)
+        # A header that is damaged looks like the end. Reading on reaches the checksum of the compression.
+        while tar.fileobj is not None and tar.fileobj.read(CHUNK):
+            pass
 
 
 def _inside(name: str, archive: Path) -> PurePosixPath:

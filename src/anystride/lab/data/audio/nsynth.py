@@ -75,7 +75,7 @@ def _examples(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         examples = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(path)!r} is missing or no JSON; unpack or download the data set again") from error
-    if not isinstance(examples, dict):
+    if not isinstance(examples, dict) or not all(isinstance(note, dict) for note in examples.values()):
         raise UsageError(f"{str(path)!r} must map the names of notes to their properties; download the data set again")
     return sorted(examples.items())
 

@@ -67,7 +67,8 @@ def _missing_bytes(path: Path) -> int:
     """How many bytes a file lacks of what its header announces."""
     with path.open("rb") as file:
         kind, size = struct.unpack("<4sI", file.read(8))
-    return int(size) + 8 - path.stat().st_size if kind == b"RIFF" else 0
+    # A program that writes into a pipe does not know the size and leaves the largest number.
+    return int(size) + 8 - path.stat().st_size if kind == b"RIFF" and size < 2**32 - 1 else 0
 
 
 def _unit(samples: npt.NDArray[Any]) -> Floats:
