@@ -14,6 +14,7 @@ import anystride
 from anystride import Plan, apply_, convert_, learned_strides
 from anystride.attach import Resample
 from anystride.layers import DiffStrideNd, SpectralPool2d
+from anystride.unit import run
 
 
 class Residual(nn.Module):
@@ -304,17 +305,17 @@ def test_stride_one_form_sampled_is_the_layer(name, size):
     sampled = twin[..., ::2, ::2]
     assert sampled.shape == expected.shape
     torch.testing.assert_close(sampled, expected)
-    assert grid == [2 * n for n in expected.shape[2:]]
+    assert list(grid) == [2 * n for n in expected.shape[2:]]
 
 
 class Spy(nn.Module):
     def __init__(self, pool, seen):
         super().__init__()
-        self.pool, self.seen = pool, seen
+        self.pool, self.seen, self.norm = pool, seen, pool.norm
 
-    def forward(self, x, lengths=None):
-        self.seen.append((x, lengths))
-        return self.pool(x, lengths)
+    def forward(self, x, lengths=None, convolution=None):
+        self.seen.append((x if convolution is None else run(convolution, x), lengths))
+        return self.pool(x, lengths, convolution)
 
 
 @pytest.mark.parametrize(

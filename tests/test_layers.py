@@ -8,6 +8,8 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import anystride
 from anystride import DiffStride1d, DiffStride2d, SpectralPool2d, layers
@@ -370,3 +372,31 @@ def test_layers_that_ran_can_be_freed():
     del layer
     gc.collect()
     assert alive() is None
+
+
+def test_matrices_are_made_on_the_device(monkeypatch):
+    """On a GPU that is not there: nothing is moved between it and the host but the strides that are read."""
+
+    class Moves(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.devices, self.operations = set(), 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            self.operations += 1
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, out))
+            self.devices |= {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+            return out
+
+    monkeypatch.setattr(layers.DiffStrideNd, "_values", lambda self: (2.1, 1.9))
+    with FakeTensorMode():
+        x = torch.randn(2, 16, 32, 32, device="cuda", requires_grad=True)
+        conv, pool = nn.Conv2d(16, 64, 3, padding=1, device="cuda"), DiffStride2d(2.0, ramp="inner", device="cuda")
+        outer = DiffStride2d(2.0, device="cuda")
+        with Moves() as seen:
+            assert pool(x).shape == (2, 16, 16, 17)
+            assert pool(x, convolution=conv).shape == (2, 64, 16, 17)
+            assert outer(x).shape == (2, 16, 23, 24)
+    assert seen.operations > 20
+    assert seen.devices == {"cuda"}

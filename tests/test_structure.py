@@ -14,10 +14,12 @@ SOURCE = Path(anystride.__file__).parent
 FLOORS = [
     {"window"},
     {"resampling"},
+    {"products"},
+    {"unit"},
     {"functional"},
     {"layers"},
     {"attach", "parameters", "trace"},
-    {"cost", "graph", "plan", "sites"},
+    {"cost", "graph", "grid", "plan", "sites"},
     {"ties"},
     {"search", "surgery"},
     {"complexity", "convert", "freeze"},

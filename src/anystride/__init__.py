@@ -5,6 +5,7 @@ from anystride.checkpoint import load_, save
 from anystride.complexity import Budget, complexity, macs
 from anystride.convert import apply_, convert_
 from anystride.freeze import freeze_
+from anystride.grid import regrid_
 from anystride.layers import (
     DiffStride1d,
     DiffStride2d,
@@ -36,5 +37,6 @@ __all__ = [
     "load_",
     "macs",
     "param_groups",
+    "regrid_",
     "save",
 ]

@@ -1,8 +1,9 @@
 """What hangs under a layer that used to downsample, and how a layer of stride > 1 becomes one of stride 1.
 
 A converted layer stays the object that it was, with its weights, name, hooks and flags: its own stride is set to 1, a
-`Resample` is registered as its child `resample`, and a forward hook passes its output through it. The stride-1 map,
-sampled at every s-th position, is what the layer gave before.
+`Resample` is registered as its child `resample`, and a forward hook passes its output through it; with one of torch's
+convolutions the child runs as one unit (`unit.Convolved`). The stride-1 map, sampled at every s-th position, is what
+the layer gave before.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystride.functional import resize
-from anystride.layers import DiffStrideNd, SpectralPoolNd, leave_graphs
+from anystride.layers import DiffStrideNd, SpectralPoolNd, join_graphs, leave_graphs
+from anystride.unit import convolved_shape, settle
 
 CHILD = "resample"
 
@@ -73,6 +75,7 @@ class Resample(nn.Module):
         size: the size to keep.
         mode: for what enlarges: the mode of `torch.nn.functional.interpolate` that it used.
         align_corners: its option of that name.
+        static: whether all sizes that it meets are held (`grid="fixed"`), so that it may be in a compiler's graph.
     """
 
     def __init__(
@@ -83,9 +86,11 @@ class Resample(nn.Module):
         size: tuple[int, ...] | None = None,
         mode: str | None = None,
         align_corners: bool | None = None,
+        static: bool = False,
     ) -> None:
         super().__init__()
         leave_graphs(Resample)
+        join_graphs(self, static)
         self.geometry, self.size, self.mode, self.align_corners = geometry, size, mode, align_corners
         self.pool = pool
         # In a tuple, or the module would own its leader.
@@ -100,26 +105,36 @@ class Resample(nn.Module):
         """Whose grid or size counts, if not its own."""
         return self._leader[0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, *spatial) to the size of the plan."""
-        if self.pool is None:
-            y = self._enlarge(x) if self.mode is not None else resize(x, self._target())
+    def forward(self, x: Tensor, lengths: None = None, convolution: nn.Module | None = None) -> Tensor:
+        """(N, C, *spatial) to the size of the plan, after `convolution` as in `DiffStrideNd.forward`."""
+        return self.inside(x, lengths, convolution)
+
+    def inside(self, x: Tensor, lengths: None = None, convolution: nn.Module | None = None) -> Tensor:
+        """The same, for a compiler's graph."""
+        if self.mode is not None:
+            y = self._enlarge(x)
         else:
-            y = self._downsample(x)
+            x, convolution = settle(x, convolution, "forward" if self.pool is None else self.pool.norm)
+            if self.pool is None:
+                y = resize(x, self._target(), convolution=convolution)
+            else:
+                y = self._downsample(x, convolution)
         self.output_size = tuple(y.shape[2:])
         return y
 
-    def _downsample(self, x: Tensor) -> Tensor:
+    def _downsample(self, x: Tensor, convolution: nn.Module | None) -> Tensor:
         assert self.pool is not None
-        grid = list(x.shape[2:])
+        size = convolved_shape(x, convolution)[2:]
+        grid = list(size)
         if self.geometry is not None:
-            grid = self.geometry.grid(x.shape[2:])
-            for axis, skipped in enumerate(self.geometry.offset(x.shape[2:])):
-                x = x.narrow(2 + axis, skipped, x.shape[2 + axis] - skipped)
+            grid = self.geometry.grid(size)
+            for axis, skipped in enumerate(self.geometry.offset(size)):
+                if skipped:
+                    x = x.narrow(2 + axis, skipped, x.shape[2 + axis] - skipped)
         if isinstance(self.leader, Resample):
             grid = list(_known(self.leader.grid, self))
         self.grid = tuple(grid)
-        y: Tensor = self.pool(x, grid)
+        y: Tensor = self.pool(x, grid, convolution)
         return y.clone() if self.copies and y.requires_grad else y
 
     def _enlarge(self, x: Tensor) -> Tensor:
@@ -136,14 +151,24 @@ class Resample(nn.Module):
 
 
 class SizeOf(nn.Module):
-    """Notes the size of the maps that pass, for a `Resample` that follows them. The map itself stays as it is."""
+    """Notes the size of the maps that pass, for a `Resample` that follows them. The map itself stays as it is.
 
-    def __init__(self) -> None:
+    Args:
+        static: as of `Resample`.
+    """
+
+    def __init__(self, static: bool = False) -> None:
         super().__init__()
         leave_graphs(SizeOf)
+        join_graphs(self, static)
         self.output_size: tuple[int, ...] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """The same map."""
+        return self.inside(x)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """The same, for a compiler's graph."""
         self.output_size = tuple(x.shape[2:])
         return x
 
@@ -160,11 +185,6 @@ def resample_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) ->
     """Forward hook of a converted layer."""
     result: Tensor = getattr(module, CHILD)(output)
     return result
-
-
-def resample_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Forward pre-hook of a layer that commutes with its `Resample`, which so costs less."""
-    return getattr(module, CHILD)(_map(module, args)), *args[1:]
 
 
 def _map(module: nn.Module, args: tuple[Any, ...]) -> Tensor:

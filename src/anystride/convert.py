@@ -9,6 +9,7 @@ from torch import nn
 
 from anystride.cost import multiply_accumulates
 from anystride.functional import check_choice, check_smoothness
+from anystride.layers import check_grid
 from anystride.plan import Plan
 from anystride.search import Search
 from anystride.surgery import InPlace, Surgery
@@ -27,6 +28,7 @@ def convert_(
     ramp: str = "inner",
     smoothness: float = 4.0,
     shared: bool = False,
+    grid: int | str = "free",
     filter: Callable[[nn.Module, str], bool] | None = None,
     groups: Iterable[Sequence[str]] = (),
     learnable: Sequence[str] = (),
@@ -51,6 +53,7 @@ def convert_(
         ramp: "inner" (shapes as before) or "outer" (the paper: larger maps).
         smoothness: R, in frequency bins.
         shared: learn a single stride for all axes of a layer.
+        grid: how sizes follow strides, "free", a whole number or "fixed", as in `DiffStride2d`.
         filter: given a module and its qualified name, whether its downsampling is replaced; the default replaces all.
         groups: names of modules that are to learn one stride together, though nothing forces them to.
         learnable: names of modules with stride 1 whose output is to be downsampled at a stride that starts at 1 (the
@@ -75,6 +78,7 @@ def convert_(
     check_choice("method", method, METHODS)
     check_choice("ramp", ramp, RAMPS)
     check_smoothness((smoothness,))
+    check_grid(grid)
     if not tensors(example_input):
         raise ValueError("example_input must be a tensor, a tuple of arguments or a dict of keyword arguments, with at "
                          f"least one tensor in it, got {type(example_input).__name__}")  # fmt: skip
@@ -87,7 +91,7 @@ def convert_(
     for name in [*learnable, *(name for names in tied for name in names)]:
         if name not in modules:
             raise ValueError(f"learnable and groups must name modules of the model, got {name!r}; see named_modules()")
-    settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared)
+    settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared, grid=grid)
     search = Search(model, example_input, settings, filter, learnable)
     for name in learnable:
         if any(owner == name and index >= 0 for owner, index in search.sites):

@@ -1,7 +1,7 @@
 """Multiply-accumulates of one forward pass, counted on tensors without data, and how strides move them.
 
-Convolutions and matrix products count as `torch.utils.flop_counter` counts them, and the products with which the
-learned layers resample count as `functional.multiply_axes` runs them. Each dimension of a map knows which learned
+Convolutions and matrix products count as `torch.utils.flop_counter` counts them, and what the learned layers run counts
+as they run it (`products.schedule`, `unit.choose`). Each dimension of a map knows which learned
 lengths it is proportional to, so every count has a derivative with respect to every stride that came before it.
 """
 
@@ -18,8 +18,10 @@ from torch.utils._pytree import tree_leaves
 
 from anystride.attach import Resample, SizeOf
 from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.products import schedule
 from anystride.trace import Execution, arguments, tensors
-from anystride.window import Band, band
+from anystride.unit import choose, convolved_shape, stages, walk
+from anystride.window import Band
 
 aten = torch.ops.aten
 
@@ -40,14 +42,14 @@ class Length:
     Attributes:
         layer: the layer, weakly.
         axis: which of its spatial axes.
-        counted: samples L that the axis counted before.
+        counted: samples L that each axis of the layer counted before.
         samples: samples h that it had after.
         before: what L is proportional to.
     """
 
     layer: "weakref.ref[DiffStrideNd]"
     axis: int
-    counted: int
+    counted: tuple[int, ...]
     samples: int
     before: Label
 
@@ -55,7 +57,7 @@ class Length:
         """What the axis keeps at the stride that the layer has now."""
         layer = self.layer()
         assert layer is not None
-        return band(self.counted, layer._values()[self.axis], layer.smoothness[self.axis], layer.ramp)
+        return layer.bands(self.counted)[self.axis]
 
     def slopes(self) -> tuple[float, float]:
         """d log h / d log L and d log h / d S of h = L / S, plus 2 R for "outer"; S has no part where h is held at L.
@@ -160,6 +162,8 @@ class Ledger(Execution):
         self.lengths: list[Length] = []
         self.weights: dict[Length, float] = {}
         self._left_by: dict[nn.Module, list[Label]] = {}
+        # What the last module gave that is no operator.
+        self._last: Any = None
         # What a dimension was made of, by its length, for the view that takes it apart again.
         self._merged: dict[tuple[int, frozenset[Length]], tuple[list[int], list[Label]]] = {}
         # Labels by place from the end and length, for what is enlarged to the size of another map.
@@ -183,46 +187,84 @@ class Ledger(Execution):
         return out
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(module, (DiffStrideNd, SpectralPoolNd)):
-            x, *rest = args
-            counted = x.shape[2:] if not rest or rest[0] is None else rest[0]
+        if not isinstance(module, _OPERATORS):
+            if isinstance(module, SizeOf):
+                self._left_by[module] = _get(output)[2:]
+            self._last = output
+            return
+        x, told, convolution = (*args, None, None)[:3]
+        if isinstance(module, Resample) and (module.pool is not None or module.mode is not None):
+            # Its operator counted itself, and says what comes out; but on the grid of another layer, that is the same.
+            if module.mode is not None or module.leader is not None:
+                _set(output, [*_get(output)[:2], *self._followed(module, x)])
+            self._left_by[module] = _get(output)[2:]
+            return
+        if convolution is not None and walk(convolution, getattr(module, "norm", "forward")) is None:
+            x, convolution = self._last, None  # it ran by itself just before, and was counted
+        counted = tuple(convolved_shape(x, convolution)[2:] if told is None else told)
+        before = _get(x)[2:]
         if isinstance(module, DiffStrideNd):
-            self._learned(module, x, counted, output)
+            after: list[Label] = []
+            for axis, samples in enumerate(output.shape[2:]):
+                self.lengths.append(Length(weakref.ref(module), axis, counted, samples, before[axis]))
+                after.append({self.lengths[-1]: 1.0})
+            rests = [n == 1 for n in counted]  # where the sizes agree its matrix is still a low-pass
         elif isinstance(module, SpectralPoolNd):
             shares = [0.0] * len(counted)
             if module.stride is not None:
                 shares = [n / s / h for n, s, h in zip(counted, module.stride, output.shape[2:], strict=True)]
-            before = _get(x)[2:]
             after = [_scale(b, share) for b, share in zip(before, shares, strict=True)]
-            self._products(x, output.shape[2:], after, counted)
-            _set(output, [*_get(x)[:2], *after])
-        elif isinstance(module, Resample) and (module.pool is None or module.leader is not None):
-            x = args[0]
-            nothing = [NONE] * (x.dim() - 2)
-            after = nothing if module.leader is None else self._left_by.get(module.leader, nothing)
-            if module.pool is None and module.mode is None:
-                self._products(x, output.shape[2:], after, x.shape[2:])
-            _set(output, [*_get(x)[:2], *after])
-        if isinstance(module, (Resample, SizeOf)):
-            self._left_by[module] = _get(output)[2:]
+            rests = [n == h for n, h in zip(counted, output.shape[2:], strict=True)]
+        else:
+            after = self._followed(module, x)
+            rests = [n == h for n, h in zip(counted, output.shape[2:], strict=True)]
+        self._unit(x, convolution, output, after, rests)
+        _set(output, [*_get(x)[:1], NONE, *after])
+        if isinstance(module, Resample):
+            self._left_by[module] = after
 
-    def _learned(self, layer: DiffStrideNd, x: Tensor, counted: Sequence[int], output: Tensor) -> None:
-        before = _get(x)[2:]
-        after: list[Label] = []
-        for axis, (length, samples) in enumerate(zip(counted, output.shape[2:], strict=True)):
-            self.lengths.append(Length(weakref.ref(layer), axis, length, samples, before[axis]))
-            after.append({self.lengths[-1]: 1.0})
-        # Where the sizes agree its matrix is still a low-pass; a single sample passes.
-        self._products(x, output.shape[2:], after, [0 if n > 1 else n for n in counted])
-        _set(output, [*_get(x)[:2], *after])
+    def _followed(self, module: Resample, x: Tensor) -> list[Label]:
+        nothing = [NONE] * (x.dim() - 2)
+        return nothing if module.leader is None else self._left_by.get(module.leader, nothing)
 
-    def _products(self, x: Tensor, sizes: Sequence[int], after: Sequence[Label], same: Sequence[int]) -> None:
-        """Count what `functional.multiply_axes` does, in its order; an axis of n samples that stays n = same rests."""
-        shape, labels = list(x.shape), _get(x)
-        axes = [a for a, h in enumerate(sizes) if not (shape[2 + a] == same[a] == h)][::-1]
-        for axis in sorted(axes, key=lambda a: sizes[a] / shape[2 + a]):
-            self._add(math.prod(shape) * sizes[axis], [*labels, after[axis]])
-            shape[2 + axis], labels[2 + axis] = sizes[axis], after[axis]
+    def _unit(
+        self, x: Tensor, convolution: nn.Module | None, output: Tensor, after: list[Label], rests: list[bool]
+    ) -> None:
+        """Count what `unit.resample` runs: products, a convolution between them, products."""
+        size, sizes, labels = tuple(x.shape[2:]), tuple(output.shape[2:]), _get(x)
+        channels, batch = x.shape[1], len(x)
+        if convolution is None:
+            shapes = [None if rest and n == h else (h, n) for rest, n, h in zip(rests, size, sizes, strict=True)]
+            self._products(batch * channels, size, shapes, labels[2:], after)
+            return
+        taps = walk(convolution, "forward")
+        assert taps is not None
+        groups: int = convolution.groups  # type: ignore[assignment]
+        chosen = choose(size, (channels, output.shape[1], groups), taps, sizes, x.device)
+        first, convolved, last = stages(chosen, size, taps, sizes)
+        self._products(batch * channels, size, first, labels[2:], after)
+        middle = [b if shape is None else a for b, a, shape in zip(labels[2:], after, first, strict=True)]
+        weight = math.prod([tap.size for tap in taps]) * channels // groups * output.shape[1]
+        self._add(batch * math.prod(convolved) * weight, middle)
+        rest = [None if r and s is not None and s[0] == s[1] else s for r, s in zip(rests, last, strict=True)]
+        self._products(batch * output.shape[1], convolved, rest, middle, after)
+
+    def _products(
+        self,
+        maps: int,
+        size: Sequence[int],
+        shapes: Sequence[tuple[int, int] | None],
+        before: Sequence[Label],
+        after: Sequence[Label],
+    ) -> None:
+        """Count what `products.multiply_axes` does to so many maps."""
+        left, labels = list(size), list(before)
+        for axes, (rows, _) in schedule(shapes):
+            self._add(maps * math.prod(left) * rows, [*labels, *(after[axis] for axis in axes)])
+            for axis in axes:
+                shape = shapes[axis]
+                assert shape is not None
+                left[axis], labels[axis] = shape[0], after[axis]
 
     def _add(self, macs: int, factors: Iterable[Label]) -> None:
         self.total += macs

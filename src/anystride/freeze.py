@@ -15,21 +15,20 @@ from anystride.attach import (
     Resample,
     SizeOf,
     note_input,
-    resample_input,
     resample_output,
 )
-from anystride.functional import _autocast, multiply_axes, per_axis
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.resampling import band_matrix, onto_samples, spectral_matrix
-from anystride.trace import arguments, mode_of
-from anystride.window import band
+from anystride.products import multiply_axes, schedule
+from anystride.resampling import Taps, band_matrix, interleaved, onto_samples, spectral_matrix
+from anystride.trace import arguments, mode_of, positional
+from anystride.unit import CONVOLUTIONS, Convolving, Route, autocast, choose, convolving, run, walk
 
 Size = tuple[int, ...]
 # Spatial size of a map, and what its layer was told beside the map (None where that is the same size or nothing).
-Key = tuple[Size, Size | None]
+# Last, the convolution that runs with it, as plain values; None if none does.
+Key = tuple[Size, Size | None, Any]
 
 _LEARNED = (Resample, DiffStrideNd, SpectralPoolNd)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
 _HOOKS = (
     "_forward_hooks",
@@ -48,14 +47,36 @@ class Call:
     """What a learned layer did to one size: everything that its matrices follow from, but for its strides.
 
     Attributes:
+        met: spatial size of the map that it resampled.
         skipped: samples per axis before the first one that counts.
         lengths: samples that each axis counted.
         output: spatial size of the result.
+        taps: of the convolution that runs with it as one unit, if one does.
+        route: the order in which they run.
+        groups: of the convolution.
     """
 
+    met: Size
     skipped: Size
     lengths: Size
     output: Size
+    taps: tuple[Taps, ...] | None = None
+    route: Route | None = None
+    groups: int = 1
+
+
+@dataclass
+class Constant:
+    """What a frozen layer does to one size: a matrix per axis, or None, before a convolution and after it.
+
+    Attributes:
+        before, after: float64 matrices, or the names of buffers that hold them.
+        how: how the convolution of an interleaved map runs; None to call it as it is.
+    """
+
+    before: list[Any]
+    after: list[Any]
+    how: Convolving | None = None
 
 
 @dataclass
@@ -73,7 +94,7 @@ class Frozen(nn.Module):
 
     Args:
         name: of the layer, for messages.
-        operators: by key, one float64 matrix (rows, length) per spatial axis, None for an axis that stays.
+        operators: by key, the matrices, in float64.
         outputs: by key, the spatial size of the output.
         mode, align_corners: for what enlarges, those of `torch.nn.functional.interpolate`; there are no matrices then.
         geometry: of the layer that it hangs under.
@@ -89,7 +110,7 @@ class Frozen(nn.Module):
     def __init__(
         self,
         name: str,
-        operators: dict[Key, list[Tensor | None]],
+        operators: dict[Key, Constant],
         outputs: dict[Key, Size],
         mode: str | None = None,
         align_corners: bool | None = None,
@@ -101,26 +122,35 @@ class Frozen(nn.Module):
         self.name, self.outputs, self.geometry = name, outputs, geometry
         self.mode, self.align_corners = mode, align_corners
         # By key, the buffer of each axis. Axes and sizes with the same matrix share one.
-        self.buffer_names: dict[Key, list[str | None]] = {}
+        self.constants: dict[Key, Constant] = {}
         made: dict[str, Tensor] = {}
-        for key, matrices in operators.items():
-            self.buffer_names[key] = [None if m is None else _number(made, m) for m in matrices]
+        for key, constant in operators.items():
+            before, after = (
+                [None if m is None else _number(made, m) for m in matrices]
+                for matrices in (constant.before, constant.after)
+            )
+            self.constants[key] = Constant(before, after, constant.how)
         for buffer, matrix in made.items():
             self.register_buffer(buffer, matrix.to(device, dtype))
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
-        """Resample. `lengths` is what the learned layer was told; only what it was told at freezing is known."""
-        at = _key(tuple(x.shape[2:]), lengths)
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
+        """Resample, after `convolution` if one is given. `lengths` is what the learned layer was told at freezing."""
+        at = _key(tuple(x.shape[2:]), lengths, convolution)
         for key, output in self.outputs.items():
             if key == at:
                 if self.mode is not None:
                     return F.interpolate(x, output, mode=self.mode, align_corners=self.align_corners)
-                x = _autocast(x)
-                names = self.buffer_names[key]
-                matrices = [None if n is None else getattr(self, n).to(x.dtype) for n in names]
-                return (_matmul if _exporting() else multiply_axes)(x, matrices)
+                constant = self.constants[key]
+                x = self._multiply(x, constant.before)
+                if convolution is not None:
+                    if constant.how is None:
+                        x = run(convolution, x)
+                    else:
+                        weight, bias = convolution.weight, convolution.bias
+                        x = constant.how.run(x, weight, bias)  # type: ignore[arg-type]
+                return self._multiply(x, constant.after)
         # Where only what it was told differs, the size alone would say nothing.
-        alike = any(size == at[0] for size, _ in self.outputs)
+        alike = any(key[:1] == at[:1] for key in self.outputs)
         words = [_words(key) if alike else f"{key[0]}" for key in (at, *self.outputs)]
         known = f"maps of size {', '.join(words[1:])}" if self.outputs else "no map, as no example input reached it"
         raise ValueError(
@@ -128,8 +158,15 @@ class Frozen(nn.Module):
             "example input, which leads to this size here"
         )
 
+    def _multiply(self, x: Tensor, names: Sequence[str | None]) -> Tensor:
+        if not any(names):
+            return x
+        x = autocast(x)
+        matrices = [None if n is None else getattr(self, n).to(x.dtype) for n in names]
+        return (_matmul if _exporting() else multiply_axes)(x, matrices)
+
     def extra_repr(self) -> str:
-        sizes = ", ".join(f"{size} to {output}" for (size, _), output in self.outputs.items())
+        sizes = ", ".join(f"{size} to {output}" for (size, *_), output in self.outputs.items())
         return f"sizes: {sizes or 'none'}" if self.mode is None else f"sizes: {sizes}, mode={self.mode!r}"
 
 
@@ -140,7 +177,8 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
     `SpectralPool*d`) then holds a fixed matrix per axis for each size that its maps had, as buffers in the state dict;
     strides are no parameters any more. Outputs stay the same to rounding. What is frozen takes `torch.compile` with
     `fullgraph=True`, `torch.export` and ONNX; batch sizes may vary, other map sizes are refused with a message.
-    1 x 1 convolutions run on the smaller map where that saves work. All other modules, hooks and parameters stay. A
+    Convolutions run at the smaller resolution where that saves work, as they do while strides learn. All other modules,
+    hooks and parameters stay. A
     layer that no example reaches is frozen for no size and raises once it is called. A model without learned layers is
     returned as it is, and so is one that was frozen before.
 
@@ -179,7 +217,6 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
                 "example_inputs reached no learned layer of the model; give inputs that do, and freeze before compiling"
             )
     swaps: list[tuple[nn.Module, str, Frozen | None]] = []
-    early: list[nn.Conv1d | nn.Conv2d | nn.Conv3d] = []
     made: dict[nn.Module, Frozen] = {}
     for parent, name, child, _ in places:
         if isinstance(child, SizeOf):
@@ -191,9 +228,6 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
             with torch.inference_mode(False), torch.no_grad():
                 operators = {key: _operators(child, key[0], call) for key, call in record.calls.items()}
                 made[child] = _frozen(child, record, operators)
-            alone = sum(other is child for _, _, other, _ in places) == 1
-            if alone and name == CHILD and isinstance(parent, _CONVOLUTIONS) and _cheaper_before(parent, operators):
-                early.append(parent)
         swaps.append((parent, name, made[child]))
     # Nothing was changed so far, and nothing can fail from here on.
     for parent, name, frozen in swaps:
@@ -202,9 +236,6 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
             delattr(parent, name)
         else:
             parent._modules[name] = frozen
-    for parent in early:
-        _unhook(parent, resample_output)
-        parent.register_forward_pre_hook(resample_input)
     return root["model"]
 
 
@@ -223,7 +254,8 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
     handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        _note(module, records[module], [*args, *kwargs.values()], output)
+        x, told, convolution = positional(module, args, kwargs)
+        _note(module, records[module], x, told, convolution, output)
 
     try:
         handles.extend(module.register_forward_hook(note, prepend=True, with_kwargs=True) for module in records)
@@ -236,19 +268,33 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
             handle.remove()
 
 
-def _note(module: nn.Module, record: Record, given: list[Any], output: Tensor) -> None:
-    x = next(value for value in given if isinstance(value, Tensor))
-    told = next((value for value in given if value is not None and not isinstance(value, Tensor)), None)
+def _note(
+    module: nn.Module, record: Record, x: Tensor, told: Sequence[int] | None, convolution: Any, output: Tensor
+) -> None:
     size = tuple(x.shape[2:])
-    skipped, lengths = (0,) * len(size), size
+    taps = None if convolution is None else walk(convolution, getattr(_pool_of(module), "norm", "forward"))
+    # A convolution that runs by itself is called as it is: the operator's matrices are those of its output.
+    if taps is not None:
+        met: Size = tuple(tap.output_length(n) for tap, n in zip(taps, size, strict=True))
+    elif convolution is not None:
+        met = tuple(run(convolution, x).shape[2:])
+    else:
+        met = size
+    skipped, lengths = (0,) * len(size), met
     if not isinstance(module, Resample):
-        lengths = size if told is None else tuple(told)
+        lengths = met if told is None else tuple(told)
     elif module.pool is not None:
         assert module.grid is not None
         lengths = module.grid
         if module.geometry is not None:
-            skipped = tuple(module.geometry.offset(size if told is None else told))
-    key, call = _key(size, told), Call(skipped, lengths, tuple(output.shape[2:]))
+            skipped = tuple(module.geometry.offset(met))
+    chosen, groups = None, 1
+    if taps is not None and convolution is not None:
+        groups = convolution.groups
+        channels = (x.shape[1], output.shape[1], groups)
+        chosen = choose(size, channels, taps, tuple(output.shape[2:]), x.device)
+    key = _key(size, told, convolution)
+    call = Call(met, skipped, lengths, tuple(output.shape[2:]), taps, chosen, groups)
     before = record.calls.setdefault(key, call)
     if before != call:
         raise ValueError(
@@ -260,26 +306,41 @@ def _note(module: nn.Module, record: Record, given: list[Any], output: Tensor) -
     record.device = record.device or x.device
 
 
-def _operators(module: nn.Module, size: Size, call: Call) -> list[Tensor | None]:
-    """Per axis, all that a layer did to it in one call, as one float64 matrix on the host; None if that is nothing."""
+def _pool_of(module: nn.Module) -> nn.Module | None:
+    return module.pool if isinstance(module, Resample) else module
+
+
+def _operators(module: nn.Module, size: Size, call: Call) -> Constant:
+    """All that a layer did to each axis in one call, as float64 matrices on the host; None where that is nothing."""
+    before: list[Tensor | None] = [None] * len(size)
+    after: list[Tensor | None] = [None] * len(size)
     if isinstance(module, Resample) and module.mode is not None:
-        return []
-    pool = module.pool if isinstance(module, Resample) else module
-    matrices: list[Tensor | None] = []
-    for axis, (n, skipped, length, rows) in enumerate(zip(size, call.skipped, call.lengths, call.output, strict=True)):
+        return Constant(before, after)
+    pool = _pool_of(module)
+    bands = pool.bands(call.lengths) if isinstance(pool, DiffStrideNd) else None
+    for axis, (n, skipped, length, rows) in enumerate(
+        zip(call.met, call.skipped, call.lengths, call.output, strict=True)
+    ):
         if isinstance(pool, DiffStrideNd):
-            strides: Size = per_axis("stride", pool.stride.detach().tolist(), len(size))
-            whole = band_matrix(band(length, strides[axis], pool.smoothness[axis], pool.ramp), pool.norm)
+            assert bands is not None
+            whole = band_matrix(bands[axis], pool.norm)
         else:
             norm = pool.norm if isinstance(pool, SpectralPoolNd) else "forward"
             whole = spectral_matrix(length, rows, norm, dtype=torch.float64)
         matrix = F.pad(onto_samples(whole, n - skipped), (skipped, 0))
         same = rows == n and torch.allclose(matrix, torch.eye(n, dtype=torch.float64, device="cpu"), rtol=0, atol=1e-9)
-        matrices.append(None if same else matrix)
-    return matrices
+        if call.route is not None and call.route.interleaved and not call.route.early[axis]:
+            assert call.taps is not None
+            before[axis] = interleaved(matrix, call.taps[axis])
+        elif not same:
+            (before if call.route is not None and call.route.early[axis] else after)[axis] = matrix
+    if call.route is not None and call.route.interleaved:
+        assert call.taps is not None
+        return Constant(before, after, convolving(call.route, call.taps, call.groups))
+    return Constant(before, after)
 
 
-def _frozen(module: nn.Module, record: Record, operators: dict[Key, list[Tensor | None]]) -> Frozen:
+def _frozen(module: nn.Module, record: Record, operators: dict[Key, Constant]) -> Frozen:
     unit = module if isinstance(module, Resample) else Resample()
     outputs = {key: call.output for key, call in record.calls.items()}
     frozen = Frozen(
@@ -290,52 +351,12 @@ def _frozen(module: nn.Module, record: Record, operators: dict[Key, list[Tensor 
     return frozen.train(module.training)
 
 
-def _cheaper_before(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, operators: dict[Key, list[Tensor | None]]) -> bool:
-    """Whether a convolution may come after its operator, which then runs on C_in channels, and whether that saves work.
-
-    A 1 x 1 convolution mixes channels, the operator mixes positions: they commute. So does the bias, a constant, with
-    an operator that keeps constants.
-    """
-    if type(layer) not in _CONVOLUTIONS:  # in a subclass, forward may be anything
-        return False
-    padded = layer.padding not in ("valid", "same") and any(layer.padding)
-    if any(k != 1 for k in layer.kernel_size) or padded or any(s != 1 for s in layer.stride):
-        return False
-    if next(iter(layer._forward_hooks.values()), None) is not resample_output:  # another one sees the large map
-        return False
-    if any(told is not None for _, told in operators):
-        return False
-    matrices = [m for axes in operators.values() for m in axes if m is not None]
-    if layer.bias is not None and any((m.sum(dim=1) - 1).abs().max() > 1e-9 for m in matrices):
-        return False
-    before = after = 0
-    per_position = layer.in_channels * layer.out_channels // layer.groups
-    for (size, _), axes in operators.items():
-        smaller = [n if m is None else m.shape[0] for n, m in zip(size, axes, strict=True)]
-        work = _work(size, axes)
-        after += math.prod(size) * per_position + work * layer.out_channels
-        before += math.prod(smaller) * per_position + work * layer.in_channels
-    return before < after
-
-
-def _work(size: Size, matrices: list[Tensor | None]) -> int:
-    """Multiply-accumulates per channel of `multiply_axes`."""
-    left, work = list(size), 0
-    for axis, matrix in _in_order(matrices):
-        left[axis] = matrix.shape[0]
-        work += math.prod(left) * matrix.shape[1]
-    return work
-
-
-def _in_order(matrices: Sequence[Tensor | None]) -> list[tuple[int, Tensor]]:
-    """Axes and their matrices as `multiply_axes` takes them: the one that shrinks most first."""
-    steps = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None][::-1]
-    return sorted(steps, key=lambda step: step[1].shape[0] / step[1].shape[1])
-
-
 def _matmul(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     """`multiply_axes` for a graph that leaves PyTorch: broadcasting products alone, for any batch and layout."""
-    for axis, matrix in _in_order(matrices):
+    steps = schedule([None if m is None else (m.shape[0], m.shape[1]) for m in matrices])
+    for axis in (axis for axes, _ in steps for axis in axes):
+        matrix = matrices[axis]
+        assert matrix is not None
         before, after = x.shape[1 : 2 + axis], x.shape[3 + axis :]
         if not after:
             x = x @ matrix.t()
@@ -352,13 +373,20 @@ def _exporting() -> bool:
     return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
-def _key(size: Size, told: Sequence[int] | None) -> Key:
-    return size, None if told is None or tuple(told) == size else tuple(told)
+def _key(size: Size, told: Sequence[int] | None, convolution: nn.Module | None) -> Key:
+    kind: Any = None
+    if isinstance(convolution, CONVOLUTIONS):
+        where = (convolution.kernel_size, convolution.padding, convolution.dilation)
+        kind = (convolution.in_channels, convolution.out_channels, convolution.groups, *where)
+    elif convolution is not None:
+        kind = type(convolution).__name__
+    return size, None if told is None or tuple(told) == size else tuple(told), kind
 
 
 def _words(key: Key) -> str:
-    size, told = key
-    return f"{size}" if told is None else f"{size} (told {told})"
+    size, told, kind = key
+    words = f"{size}" if told is None else f"{size} (told {told})"
+    return words if kind is None else f"{words} after a convolution"
 
 
 def _number(made: dict[str, Tensor], matrix: Tensor) -> str:

@@ -1,27 +1,19 @@
 """DiffStride (Algorithm 1) and spectral pooling (section 2.3) in N dimensions, as functions.
 
-Both multiply every spatial axis by a small real matrix. No transform runs and no complex number appears.
+Both multiply every spatial axis by a small real matrix. No transform runs and no complex number appears, but on axes
+of many hundred samples.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch import Tensor, nn
 
-from anystride.resampling import (
-    NORMS,
-    AxisOperator,
-    band_matrix,
-    learned_axis,
-    onto_samples,
-    spectral_axis,
-    spectral_matrix,
-)
-from anystride.window import RAMPS, band
+from anystride.resampling import NORMS, AxisOperator, Taps, band_matrix, learned_axis, spectral_axis
+from anystride.unit import autocast, convolved_shape, resample
+from anystride.window import RAMPS, Band, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
 
@@ -74,7 +66,7 @@ def diffstride(
     values: tuple[float, ...] = per_axis("stride", host, axes)
     for value, length in zip(values, x.shape[2:], strict=True):
         check_stride(value, length)
-    return downsample(x, stride, values, widths, ramp, norm)
+    return downsample(x, stride, [band(*at, ramp) for at in zip(x.shape[2:], values, widths, strict=True)], norm)
 
 
 def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forward") -> Tensor:
@@ -106,16 +98,24 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forw
 
 
 def resize(
-    x: Tensor, output_size: Sequence[int], norm: str = "forward", lengths: Sequence[int] | None = None
+    x: Tensor,
+    output_size: Sequence[int],
+    norm: str = "forward",
+    lengths: Sequence[int] | None = None,
+    convolution: nn.Module | None = None,
 ) -> Tensor:
-    """`spectral_pool` for arguments that were checked, to smaller or larger sizes; `lengths` as in `downsample`."""
+    """`spectral_pool` for arguments that were checked, to smaller or larger sizes, as `downsample` does it."""
+    counted = convolved_shape(x, convolution)[2:] if lengths is None else tuple(lengths)
+
+    def make(axis: int, like: Tensor, samples: int, taps: Taps | None) -> AxisOperator | None:
+        length, size = counted[axis], output_size[axis]
+        if taps is None and size == length == samples:
+            return None
+        return spectral_axis(length, size, norm, like.dtype, like.device, samples, taps)
+
     if x.is_meta:
-        return x.new_empty(*x.shape[:2], *output_size)
-    x = _autocast(x)
-    matrices: list[Tensor | None] = []
-    for samples, length, size in zip(x.shape[2:], lengths or x.shape[2:], output_size, strict=True):
-        matrices.append(_spectral(length, size, norm, x, samples) if size != length or samples != length else None)
-    return multiply_axes(x, matrices)
+        return x.new_empty(*convolved_shape(x, convolution)[:2], *output_size)
+    return resample(autocast(x), make, output_size, norm, convolution=convolution)
 
 
 def resampling_matrix(
@@ -159,143 +159,28 @@ def resampling_matrix(
     return band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
 
 
-def _spectral(length: int, size: int, norm: str, like: Tensor, samples: int) -> Tensor:
-    if torch.compiler.is_compiling():  # the tracer folds it; it must not meet the cache
-        return onto_samples(spectral_matrix(length, size, norm, dtype=like.dtype, device=like.device), samples)
-    return spectral_axis(length, size, norm, like.dtype, like.device, samples).matrix
-
-
 def downsample(
-    x: Tensor,
-    stride: Tensor,
-    values: Sequence[float],
-    smoothness: Sequence[float],
-    ramp: str,
-    norm: str,
-    lengths: Sequence[int] | None = None,
+    x: Tensor, stride: Tensor, bands: Sequence[Band], norm: str, convolution: nn.Module | None = None
 ) -> Tensor:
-    """`diffstride` for arguments that were checked, with the stride's values already on the host.
+    """`diffstride` for arguments that were checked, with what each axis keeps; after a `convolution` that `unit` knows.
 
-    `values` are clamped to what each axis can use; the gradient reaches `stride` as if they had not been, so a stride
-    that stands at a bound, or beyond it, still learns. `lengths` are the samples that an axis counts, if other than
-    those of `x`: missing ones repeat the last, and what exceeds them is ignored (`resampling.onto_samples`).
+    Strides of the bands are clamped to what each axis can use; the gradient reaches `stride` as if they had not been,
+    so a stride that stands at a bound, or beyond it, still learns. Where a band counts other samples than are there,
+    missing ones repeat the last, and what exceeds them is ignored (`resampling.onto_samples`).
     """
-    lengths = x.shape[2:] if lengths is None else lengths
-    bands = [band(*at, ramp) for at in zip(lengths, values, smoothness, strict=True)]
+
+    learns = torch.is_grad_enabled() and stride.requires_grad
+
+    def make(axis: int, like: Tensor, samples: int, taps: Taps | None) -> AxisOperator | None:
+        at = bands[axis]
+        if taps is None and at.length == samples == 1:
+            return None
+        return learned_axis(at, norm, like.dtype, like.device, samples, taps, learns)
+
+    output_size = [at.output_length for at in bands]
     if x.is_meta:
-        return x.new_empty(*x.shape[:2], *(at.output_length for at in bands))
-    x = _autocast(x)
-    axes = [
-        None if at.length == samples == 1 else learned_axis(at, norm, x.dtype, x.device, samples)
-        for at, samples in zip(bands, x.shape[2:], strict=True)
-    ]
-    if torch.is_grad_enabled() and stride.requires_grad:
-        out: Tensor = _LearnedResample.apply(x, stride, axes)  # type: ignore[no-untyped-call]
-        return out
-    return multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
-
-
-class _LearnedResample(torch.autograd.Function):
-    """The product with one matrix per axis, and the gradient of the strides from its output alone.
-
-    On the ramp the output's spectrum is window(k) times the input's, so dy / dS is the output's ramp bins scaled by
-    window'(k) / window(k): the full-resolution input is never kept.
-    """
-
-    @staticmethod
-    def forward(x: Tensor, stride: Tensor, axes: list[AxisOperator | None]) -> Tensor:
-        y = multiply_axes(x, [None if axis is None else axis.matrix for axis in axes])
-        # Not a view, which could not be changed in place; and no alias of the input, which must not be.
-        return y.clone() if y.data_ptr() == x.data_ptr() else y.detach()
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, stride, axes = inputs
-        ctx.axes, ctx.stride_shape, ctx.stride_dtype = axes, stride.shape, stride.dtype  # type: ignore[attr-defined]
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        (y,) = ctx.saved_tensors
-        with torch.autocast(grad.device.type, enabled=False) if _autocasts(grad) else contextlib.nullcontext():
-            grad_x = None
-            if ctx.needs_input_grad[0]:
-                grad_x = multiply_axes(grad, [None if axis is None else axis.matrix.t() for axis in ctx.axes])
-            grad_stride = torch.stack(_stride_gradients(y, grad, ctx.axes)).to(ctx.stride_dtype)
-        if math.prod(ctx.stride_shape) == 1:
-            grad_stride = grad_stride.sum()
-        return grad_x, grad_stride.reshape(ctx.stride_shape), None
-
-
-def _stride_gradients(y: Tensor, grad: Tensor, axes: Sequence[AxisOperator | None]) -> list[Tensor]:
-    y, first = _packed(y)
-    grad = (grad if first == 2 else grad.movedim(1, -1)).contiguous()
-    gradients = []
-    for axis, operator in enumerate(axes):
-        if operator is None or operator.probe is None or not operator.probe.numel():
-            gradients.append(y.new_zeros((), dtype=torch.float32))
-            continue
-        precise = operator.probe.dtype
-        a, b, probe = y.to(precise), grad.to(precise), operator.probe
-        if 2 * len(probe) >= probe.shape[1]:  # one square product is less work than two projections
-            a = _multiply(a, probe.t() @ probe, first + axis)
-        else:
-            a, b = (_project(t, probe, first + axis) for t in (a, b))
-        gradients.append(-torch.dot(a.flatten(), b.flatten()))
-    return gradients
-
-
-def _project(x: Tensor, rows: Tensor, axis: int) -> Tensor:
-    """`_multiply` up to the order of its entries, in the form that is fastest for a few rows."""
-    if axis < x.dim() - 1:
-        return _multiply(x, rows, axis)
-    blocks = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1]).transpose(1, 2)
-    return torch.bmm(rows.expand(len(x), *rows.shape), blocks)
-
-
-def multiply_axes(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Apply one matrix (rows, length) per spatial axis of (N, C, *spatial); None leaves an axis as it is."""
-    x, first = _packed(x)
-    steps = [(first + axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None][::-1]
-    if not torch.compiler.is_compiling():  # which may not know the sizes
-        # The axis that shrinks most goes first (the one that grows most, last): least work for the others.
-        steps.sort(key=lambda step: step[1].shape[0] / step[1].shape[1])
-    for axis, matrix in steps:
-        x = _multiply(x, matrix, axis)
-    return x if first == 2 else x.movedim(-1, 1)
-
-
-def _packed(x: Tensor) -> tuple[Tensor, int]:
-    """The map as it lies in memory, and the first spatial axis there: channels first or channels last, no copy."""
-    if not x.is_contiguous():
-        last = x.movedim(1, -1)
-        if last.is_contiguous():
-            return last, 1
-    return x.contiguous(), 2
-
-
-def _multiply(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    before, after = x.shape[:axis], x.shape[axis + 1 :]
-    rows, length = matrix.shape
-    if after:
-        outer, inner = math.prod(before), math.prod(after)
-        product = torch.bmm(matrix.expand(outer, rows, length), x.reshape(outer, length, inner))
-    else:
-        batch, lines = before[0], math.prod(before[1:])
-        product = torch.bmm(x.reshape(batch, lines, length), matrix.t().expand(batch, length, rows))
-    return product.view(*before, rows, *after)
-
-
-def _autocast(x: Tensor) -> Tensor:
-    """Under autocast, the operator is a matrix product like any other: it runs in autocast's type."""
-    if x.dtype == torch.float32 and _autocasts(x):
-        return x.to(torch.get_autocast_dtype(x.device.type))
-    return x
-
-
-def _autocasts(x: Tensor) -> bool:
-    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+        return x.new_empty(*convolved_shape(x, convolution)[:2], *output_size)
+    return resample(autocast(x), make, output_size, norm, stride, convolution)
 
 
 def check_input(x: Tensor, axes: int | None = None) -> None:

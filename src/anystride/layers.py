@@ -19,8 +19,9 @@ from anystride.functional import (
     resize,
     spectral_pool,
 )
-from anystride.resampling import NORMS
-from anystride.window import RAMPS, band, stride_bounds
+from anystride.resampling import NORMS, tables
+from anystride.unit import convolved_shape, settle
+from anystride.window import RAMPS, Band, band, stride_bounds
 
 _live: "weakref.WeakSet[DiffStrideNd]" = weakref.WeakSet()
 # Counts calls of layers, so that the order in which data met them can be told afterwards.
@@ -40,6 +41,10 @@ class DiffStrideNd(nn.Module):
         shared: learn a single stride for all axes.
         ramp: "outer" (the paper) or "inner" (the shapes of a strided convolution).
         norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
+        grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
+            most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
+            for each input size, until `anystride.regrid_`; meanwhile the window moves on that grid. With "fixed" the
+            layer can be compiled with its network, without a break.
         device: where the parameter is created.
 
     Shape:
@@ -60,6 +65,7 @@ class DiffStrideNd(nn.Module):
         shared: bool = False,
         ramp: str = "outer",
         norm: str = "forward",
+        grid: int | str = "free",
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -71,7 +77,7 @@ class DiffStrideNd(nn.Module):
             raise ValueError(f"stride must be a single value when shared=True, got {start}")
         self.smoothness = per_axis("smoothness", smoothness, self.spatial_dims)
         check_smoothness(self.smoothness)
-        self.shared, self.ramp, self.norm = shared, ramp, norm
+        self.shared, self.ramp, self.norm, self.grid = shared, ramp, norm, grid
         self._start = start[:1] if shared else start
         self.stride = nn.Parameter(torch.tensor(self._start, dtype=torch.float32, device=device))
         # The parameter that carries our hook, in a tuple, or the module would list it as a second parameter.
@@ -83,6 +89,8 @@ class DiffStrideNd(nn.Module):
         self._projected = False
         # The number of its last call; 0 before the first.
         self._call = 0
+        # Output sizes that stay, by the lengths of the input.
+        self._held: dict[tuple[int, ...], tuple[int, ...]] = {}
         _live.add(self)
 
     def reset_parameters(self) -> None:
@@ -90,20 +98,72 @@ class DiffStrideNd(nn.Module):
         with torch.no_grad():
             self.stride.copy_(torch.tensor(self._start))
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
-        """Downsample. `lengths`, one per axis, count an axis as longer (its last sample repeats) or shorter."""
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
+        """Downsample.
+
+        Args:
+            x: (N, C, *spatial).
+            lengths: one per axis, to count an axis as longer (its last sample repeats) or shorter.
+            convolution: a module to run before: the result is that of `self(convolution(x))`. Where it is one of
+                torch's convolutions at stride 1, both run in the order that costs least, mostly at the output's
+                resolution. It keeps its parameters; one with hooks runs by itself first.
+        """
         check_input(x, self.spatial_dims)
         if torch._C._current_graph_task_id() < 0:  # a checkpoint that runs anew in a backward pass is no new call
             self._call = next(_calls)
         self._watch()
-        self._note_bounds(x.shape[2:] if lengths is None else lengths)
-        return downsample(x, self.stride, self._values(), self.smoothness, self.ramp, self.norm, lengths)
+        return self.inside(x, lengths, convolution)
+
+    def inside(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
+        """The part of `forward` that can be in a compiler's graph."""
+        x, convolution = settle(x, convolution, self.norm)
+        counted = tuple(convolved_shape(x, convolution)[2:] if lengths is None else lengths)
+        if not torch.compiler.is_compiling():
+            self._note_bounds(counted)
+        return downsample(x, self.stride, self.bands(counted), self.norm, convolution)
+
+    def bands(self, lengths: Sequence[int]) -> list[Band]:
+        """What each axis of so many samples keeps at the current stride, on the grid that it has or would get."""
+        at = tuple(lengths)
+        if torch.compiler.is_compiling():
+            held = self._held.get(at)
+            if held is None:
+                raise RuntimeError(
+                    f"maps of size {at} are new: call anystride.regrid_(model, example) and compile then"
+                )
+            parts: Any = self.stride.detach().double().expand(self.spatial_dims).unbind()
+            static = zip(at, parts, self.smoothness, held, strict=True)
+            return [band(length, stride, width, self.ramp, h) for length, stride, width, h in static]
+        each_axis = list(zip(at, self._values(), self.smoothness, strict=True))
+        bands = [band(*each, self.ramp) for each in each_axis]
+        if self.grid == "free":
+            return bands
+        sizes = tuple(each.output_length for each in bands)
+        if self.grid == "fixed":
+            sizes = self._held.setdefault(at, sizes)
+        else:
+            n = int(self.grid)
+            sizes = tuple(min(length, -(-h // n) * n) for length, h in zip(at, sizes, strict=True))
+        return [band(*each, self.ramp, h) for each, h in zip(each_axis, sizes, strict=True)]
+
+    @property
+    def grid(self) -> int | str:
+        """How output sizes follow the stride: "free", a whole number, or "fixed"."""
+        return self._grid
+
+    @grid.setter
+    def grid(self, grid: int | str) -> None:
+        check_grid(grid)
+        self._grid = grid
+        join_graphs(self, grid == "fixed")
+
+    def regrid(self) -> None:
+        """With `grid="fixed"`: give up the sizes that were held. The next call takes those of its stride."""
+        self._held.clear()
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input, at the current stride."""
-        sizes = check_size(input_size, self.spatial_dims)
-        arguments = zip(sizes, self._values(), self.smoothness, strict=True)
-        return tuple(band(size, stride, width, self.ramp).output_length for size, stride, width in arguments)
+        return tuple(each.output_length for each in self.bands(check_size(input_size, self.spatial_dims)))
 
     def effective_stride(self) -> Tensor:
         """The stride in use, (n,) or (1,) as the parameter: clamped to what the last maps could take.
@@ -118,7 +178,9 @@ class DiffStrideNd(nn.Module):
         values = self._values()
         stride = values[0] if len(set(values)) == 1 else values
         smoothness = self.smoothness[0] if len(set(self.smoothness)) == 1 else self.smoothness
-        return f"stride={stride}, smoothness={smoothness}, shared={self.shared}, ramp={self.ramp!r}, norm={self.norm!r}"
+        grid = "" if self.grid == "free" else f", grid={self.grid!r}"
+        kind = f"shared={self.shared}, ramp={self.ramp!r}, norm={self.norm!r}{grid}"
+        return f"stride={stride}, smoothness={smoothness}, {kind}"
 
     def _values(self) -> tuple[float, ...]:
         """The parameter's values on the host, one per axis.
@@ -193,6 +255,28 @@ class DiffStrideNd(nn.Module):
         return self
 
 
+class InGraph:
+    """The forward of a layer whose sizes stand still: a compiler sees its `inside`."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        layer: Any = self.layer
+        if torch.compiler.is_compiling():
+            inside: Tensor = layer.inside(*args, **kwargs)
+            return inside
+        outside: Tensor = type(layer).forward(layer, *args, **kwargs)
+        return outside
+
+
+def join_graphs(layer: nn.Module, joins: bool) -> None:
+    """Let one layer be in `torch.compile`'s graphs although its kind is not (`leave_graphs`), or not any more."""
+    layer.__dict__.pop("forward", None)
+    if joins:
+        layer.forward = InGraph(layer)
+
+
 @functools.cache
 def leave_graphs(layer: type[nn.Module]) -> None:
     """Keep a kind of learned layer out of `torch.compile`'s graphs.
@@ -202,6 +286,7 @@ def leave_graphs(layer: type[nn.Module]) -> None:
     made and not in a decorator, because it imports the compiler, which takes a second.
     """
     layer.forward = torch.compiler.disable(layer.forward)
+    torch.compiler.assume_constant_result(tables)
 
 
 def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:
@@ -295,12 +380,14 @@ class SpectralPoolNd(nn.Module):
         self.size = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
         self.norm = norm
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
-        """Downsample; `lengths` as in `DiffStrideNd.forward`."""
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
+        """Downsample; `lengths` and `convolution` as in `DiffStrideNd.forward`."""
         check_input(x, self.spatial_dims)
-        if lengths is None:
+        x, convolution = settle(x, convolution, self.norm)
+        if lengths is None and convolution is None:
             return spectral_pool(x, self.output_size(x.shape[2:]), self.norm)
-        return resize(x, self.output_size(lengths), self.norm, lengths)
+        counted = convolved_shape(x, convolution)[2:] if lengths is None else lengths
+        return resize(x, self.output_size(counted), self.norm, counted, convolution)
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input."""
@@ -353,6 +440,12 @@ def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
     if len(input_size) != axes:
         raise ValueError(f"input_size must have one entry per spatial axis ({axes}), got {tuple(input_size)}")
     return tuple(input_size)
+
+
+def check_grid(grid: int | str) -> None:
+    """Raise unless it is "free", "fixed" or a whole number of at least 1."""
+    if grid not in ("free", "fixed") and not (isinstance(grid, int) and not isinstance(grid, bool) and grid >= 1):
+        raise ValueError(f"grid must be 'free', 'fixed' or a whole number of at least 1, got {grid!r}")
 
 
 def check_strides(strides: Sequence[float]) -> tuple[float, ...]:

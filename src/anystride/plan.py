@@ -73,7 +73,7 @@ class Plan:
     Attributes:
         changes: one per place that changes the resolution, in the order of execution.
         method: "diffstride" or "spectral".
-        ramp, smoothness, shared: of the learned layers.
+        ramp, smoothness, shared, grid: of the learned layers.
         macs: multiply-accumulates for the example before and after; None if they were not counted.
     """
 
@@ -82,6 +82,7 @@ class Plan:
     ramp: str = "inner"
     smoothness: float = 4.0
     shared: bool = False
+    grid: int | str = "free"
     macs: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
 

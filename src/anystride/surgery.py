@@ -21,6 +21,7 @@ from anystride.attach import (
 )
 from anystride.plan import Change, Plan
 from anystride.trace import TAG, Execution, tensors
+from anystride.unit import CONVOLUTIONS, Convolved
 
 INPUT = "input"
 
@@ -100,14 +101,18 @@ class Surgery:
 
     def _unit(self, change: Change) -> Resample | SizeOf:
         if change.how == "note":
-            return SizeOf()
+            return SizeOf(self._static)
         geometry = Geometry(change.stride, change.span, change.padding, change.same, change.ceil)
         leader = None if change.leader is None else self.units[change.leader]
         size = change.before[1] if change.role == "keep" else None
         pool = self._pool(change) if change.group is not None else None
-        unit = Resample(geometry, pool, leader, size, change.mode, change.align_corners)  # type: ignore[arg-type]
+        unit = Resample(geometry, pool, leader, size, change.mode, change.align_corners, self._static)  # type: ignore[arg-type]
         unit.copies = change.copies
         return unit
+
+    @property
+    def _static(self) -> bool:
+        return self.plan.grid == "fixed" or self.plan.method == "spectral"
 
     def _pool(self, change: Change) -> nn.Module:
         assert change.group is not None
@@ -121,6 +126,7 @@ class Surgery:
                     smoothness=self.plan.smoothness,
                     shared=self.plan.shared,
                     ramp=self.plan.ramp,
+                    grid=self.plan.grid,
                     device=next((p.device for p in self.model.parameters()), None),
                 )
             self._pools[change.group].train(self.modules[change.name].training)
@@ -142,6 +148,10 @@ class Surgery:
                 if change.ceil:
                     self._set(module, "ceil_mode", False)
                     self._hook(module.register_forward_pre_hook(reach_beyond))
+                if type(module) in CONVOLUTIONS and "forward" not in module.__dict__:
+                    module.forward = Convolved(module, CHILD)
+                    self._undo.append(lambda: module.__dict__.pop("forward"))
+                    return
             hook = recompute_output if change.how == "enlarge" else resample_output
             self._hook(module.register_forward_hook(hook, prepend=True))
 
@@ -150,7 +160,7 @@ class Surgery:
         if isinstance(present, SizeOf):
             self.units[INPUT] = present
             return
-        unit = SizeOf()
+        unit = SizeOf(self._static)
         self.units[INPUT] = unit
         self._child(self.model, CHILD, unit)
         self._hook(self.model.register_forward_pre_hook(note_input, with_kwargs=True))

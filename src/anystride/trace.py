@@ -1,6 +1,7 @@
 """One forward pass of a model, seen operation by operation, on tensors that have shapes but no data."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from anystride.layers import DiffStrideNd
+from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.unit import OBSERVES
 
 TAG = "_anystride_tag"
 
@@ -73,15 +75,19 @@ class Execution(TorchDispatchMode):
             self.stack.append((names[module], module))
             self.entered(names[module], module, args)
 
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            if kwargs and isinstance(module, DiffStrideNd | SpectralPoolNd):
+                args = positional(module, args, kwargs)
             replaced = self.left(names[module], module, args, output)
             self.stack.pop()
             return replaced
 
+        setattr(enter, OBSERVES, True)
+        setattr(leave, OBSERVES, True)
         handles = []
         for module in names:
             handles.append(module.register_forward_pre_hook(enter, prepend=True))
-            handles.append(module.register_forward_hook(leave))
+            handles.append(module.register_forward_hook(leave, with_kwargs=True))
         try:
             yield
         finally:
@@ -96,6 +102,13 @@ def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, tuple):
         return example, {}
     return (example,), {}
+
+
+def positional(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """All arguments of a call of a module by position, also those that were left out."""
+    bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
+    bound.apply_defaults()
+    return bound.args[1:]
 
 
 def tensors(tree: Any) -> list[Tensor]:

@@ -6,6 +6,7 @@ and frequencies are signed indices k (cycles per axis), so that Eq. 3 and Eq. 4 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Band:
         ramp_width: bins over which the window falls from 1 to 0.
         edge: half-band T, the frequency index from which the window is zero.
         output_length: samples h of the axis after downsampling.
+
+    Where `band` was given a tensor, `stride` and `edge` are tensors of no dimension.
     """
 
     length: int
@@ -37,6 +40,10 @@ class Band:
     def gain(self, frequency: float) -> float:
         """Eq. 3 at one signed frequency index."""
         return min(max((self.edge - abs(frequency)) / self.ramp_width, 0.0), 1.0)
+
+    def gains(self, frequency: Tensor) -> Tensor:
+        """Eq. 3 at signed frequency indices."""
+        return ((self.edge - frequency.abs()) / self.ramp_width).clamp(0, 1)
 
     @property
     def slope(self) -> float:
@@ -50,7 +57,13 @@ class Band:
         return tuple(k for k in range(first, last + 1) if 0 < self.gain(k) < 1)
 
 
-def band(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> Band:
+def band(
+    length: int,
+    stride: float | Tensor,
+    smoothness: float = 4.0,
+    ramp: str = "outer",
+    output_length: int | None = None,
+) -> Band:
     """The band of an axis at a stride, which is first moved into `stride_bounds`.
 
     With `ramp="outer"` (the paper) the ramp lies beyond the pass-band L / (2 S): T = L / (2 S) + R and
@@ -58,15 +71,25 @@ def band(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer
     convolution gives. Small maps need care: the ramp is at most a third of the output length wide, so that the constant
     stays and a bin lies on the ramp (a quarter would leave none at h = 4, T = 2), and for h = 2 it ends half a bin
     later, or the constant would be all that is left and the stride could not learn.
+
+    A given `output_length` h does not follow the stride: what of the window it cannot hold is cropped, and what it has
+    room for beyond the window is zero. Then a stride may be a tensor of no dimension, whose value nobody needs to know.
+    With "inner", strides above 1.5 L / h act as that: the ramp would reach the constant.
     """
-    stride = clamp_stride(stride, length, smoothness, ramp)
-    half = length / (2 * stride)
+    low, high = stride_bounds(length, smoothness, ramp)
+    if ramp == "inner" and output_length is not None and output_length > 2:
+        high = max(low, min(high, 1.5 * length / output_length))
+    used: Any = stride.clamp(low, high) if isinstance(stride, Tensor) else min(max(stride, low), high)
+    half = length / (2 * used)
+    if output_length is not None:
+        kept = output_length
+    elif ramp == "outer":
+        kept = max(1, min(length, math.floor(2 * half * (1 + _ROUNDING) + 2 * smoothness)))
+    else:
+        kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
     if ramp == "outer":
-        kept = min(length, math.floor(2 * half * (1 + _ROUNDING) + 2 * smoothness))
-        return Band(length, stride, smoothness, half + smoothness, max(1, kept))
-    kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
-    edge = half + 0.5 if kept == 2 else half
-    return Band(length, stride, min(smoothness, kept / 3, edge), edge, kept)
+        return Band(length, used, smoothness, half + smoothness, kept)
+    return Band(length, used, min(smoothness, kept / 3), half + 0.5 if kept == 2 else half, kept)
 
 
 def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> int:
@@ -116,6 +139,5 @@ def window(frequency: Tensor, length: int, stride: float, smoothness: float = 4.
         >>> window(torch.tensor([-9, 9]), length=32, stride=2.0)
         tensor([0.7500, 0.7500])
     """
-    at = band(length, stride, smoothness, ramp)
     k = frequency if frequency.is_floating_point() else frequency.to(torch.get_default_dtype())
-    return ((at.edge - k.abs()) / at.ramp_width).clamp(0, 1)
+    return band(length, stride, smoothness, ramp).gains(k)
