@@ -23,7 +23,8 @@ class RunConfig:
     of one optimiser step, over all devices and all ``accumulate`` parts. ``epoch_steps`` is the number of optimiser
     steps that count as one epoch, 0 for one pass over the training data. ``data`` names a data set or a folder; several
     tasks are joined by "+". ``train_size`` and ``test_size`` count the examples of a stand-in and are ignored
-    elsewhere; ``image_size`` is not used for sound.
+    elsewhere; ``image_size`` is not used for sound. ``grid`` says how map sizes follow learned strides, as in
+    `anystride.DiffStride2d`; "fixed" ones follow at the start of each epoch.
     """
 
     model: str = "resnet18"
@@ -51,6 +52,7 @@ class RunConfig:
     precision: str = "32-true"
     accumulate: int = 1
     compile: bool = False
+    grid: int | str = "free"
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values: tuples become lists, so that it equals itself after a round trip."""

@@ -67,6 +67,15 @@ def share(text: str) -> float:
     return value
 
 
+def grid(text: str) -> int | str:
+    """How map sizes follow strides: ``free``, ``fixed`` or a whole number."""
+    if text in ("free", "fixed"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be free, fixed or a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line (exit code 2), without the usage in front of it."""
 

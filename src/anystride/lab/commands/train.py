@@ -11,7 +11,7 @@ from anystride.lab.commands.common import Commands, add_data, console, writable
 from anystride.lab.config import SCENES, RunConfig
 from anystride.lab.data.names import is_known
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, number, strides, whole
+from anystride.lab.options import Parser, grid, number, strides, whole
 
 METHODS = ("strided", "spectral", "outer", "inner", "average")
 SCHEDULES = ("cosine", "step", "step-imagenet", "release", "constant")
@@ -65,7 +65,8 @@ def add(commands: Commands[Parser]) -> None:
     speed = parser.add_argument_group("speed and memory")
     option(speed, "--precision", "bf16-mixed halves the memory of maps; digits change", choices=PRECISIONS)
     option(speed, "--accumulate", "parts of a step, one after the other: less memory", type=whole(1), metavar="N")
-    speed.add_argument("--compile", action="store_true", help="torch.compile: recompiles while map sizes move")
+    speed.add_argument("--compile", action="store_true", help="torch.compile: recompiles when map sizes change")
+    option(speed, "--grid", "sizes follow strides: free, in steps of N, or fixed for an epoch", type=grid, metavar="G")
     speed.add_argument("--devices", type=whole(1), default=1, metavar="N", help="GPUs (or processes on CPUs) per node")
     speed.add_argument("--nodes", type=whole(1), default=1, metavar="N", help="machines, under torchrun or SLURM")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place
+from anystride.lab.models.downsample import PoolOptions, Stride, check, place, pooled
 from anystride.lab.models.network import Network, linear_heads
 
 CHANNELS = (64, 128, 256, 256, 512, 512)
@@ -37,7 +37,7 @@ class AudioBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm_time(self.conv_time(x).relu())
-        y: Tensor = self.norm_frequency(self.pool(self.conv_frequency(x)).relu())
+        y: Tensor = self.norm_frequency(pooled(self.pool, self.conv_frequency, x).relu())
         return y
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place
+from anystride.lab.models.downsample import PoolOptions, Stride, check, place, pooled
 from anystride.lab.models.network import Network, linear_heads
 
 DEPTH = 121
@@ -15,6 +15,17 @@ DENSE_BLOCKS = 3
 LAYERS = (DEPTH - 4) // (2 * DENSE_BLOCKS)
 """In each dense block: a layer has two convolutions, and four more layers with weights are outside of the blocks."""
 METHODS = ("average", "spectral", "outer", "inner")
+
+
+class Transition(nn.Module):
+    """Torchvision's transition with another pooling layer: norm, ReLU, 1x1 convolution, pooling."""
+
+    def __init__(self, theirs: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.conv, self.pool = theirs.get_submodule("norm"), theirs.get_submodule("conv"), pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pooled(self.pool, self.conv, relu(self.norm(x)))
 
 
 class DenseNet(Network):
@@ -44,8 +55,7 @@ class DenseNet(Network):
         nn.init.kaiming_normal_(self.stem.weight)
         stages = [nn.Sequential(parts.get_submodule("denseblock1"))]
         for number, stride in enumerate(strides, start=1):
-            transition = parts.get_submodule(f"transition{number}")
-            _, transition.pool = place(downsampler, stride, options)
+            transition = Transition(parts.get_submodule(f"transition{number}"), place(downsampler, stride, options)[1])
             stages.append(nn.Sequential(transition, parts.get_submodule(f"denseblock{number + 1}")))
         self.stages = nn.Sequential(*stages)
         self.norm = parts.get_submodule("norm5")  # so they call the last norm, however many blocks there are

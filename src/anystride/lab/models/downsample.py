@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from anystride import DiffStride2d, SpectralPool2d
 
@@ -75,6 +75,24 @@ def place(downsampler: str, stride: Stride, options: PoolOptions) -> tuple[tuple
     if build is None:
         return whole(stride), nn.Identity()
     return (1, 1), build(stride, options)
+
+
+def pooled(pool: nn.Module, conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution and the pooling layer that follows it, as one unit where the layer can."""
+    plain = isinstance(pool, (nn.Identity, nn.AvgPool2d))
+    y: Tensor = pool(conv(x)) if plain else pool(x, convolution=conv)
+    return y
+
+
+class ConvPool(nn.Module):
+    """`pooled` as a module, for a network that is a sequence."""
+
+    def __init__(self, conv: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.pool = conv, pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pooled(self.pool, self.conv, x)
 
 
 def check(

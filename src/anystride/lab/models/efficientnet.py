@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place
+from anystride.lab.models.downsample import ConvPool, PoolOptions, Stride, check, place
 from anystride.lab.models.network import Network, linear_heads
 
 STAGES = (
@@ -81,7 +80,7 @@ def _downsample(block: Any, stride: Stride, downsampler: str, options: PoolOptio
     depthwise = block.block[-3]  # before squeeze-and-excitation and projection
     conv = depthwise[0]
     conv.stride, pool = place(downsampler, stride, options)
-    depthwise[0] = nn.Sequential(OrderedDict(conv=conv, pool=pool))
+    depthwise[0] = ConvPool(conv, pool)
 
 
 def efficientnet_b0(

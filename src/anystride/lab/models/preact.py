@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place
+from anystride.lab.models.downsample import ConvPool, PoolOptions, Stride, check, place, pooled
 from anystride.lab.models.network import Network, linear_heads
 
 STAGES = 4
@@ -45,7 +45,7 @@ class PreActBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.pool(self.conv1(relu(self.norm1(x))))
+        y = pooled(self.pool, self.conv1, relu(self.norm1(x)))
         y = self.conv2(relu(self.norm2(y)))
         total: Tensor = y + self.project(self.pool(x))
         return total
@@ -65,9 +65,7 @@ class PreActResNet(Network):
     ) -> None:
         super().__init__()
         conv_stride, pool = place(downsampler, strides[0], options)
-        self.stem = nn.Sequential()
-        self.stem.add_module("conv", nn.Conv2d(in_channels, width, 3, stride=conv_stride, padding=1, bias=False))
-        self.stem.add_module("pool", pool)
+        self.stem = ConvPool(nn.Conv2d(in_channels, width, 3, stride=conv_stride, padding=1, bias=False), pool)
         channels = [width, *(width * 2**depth for depth in range(STAGES))]
         stages = []
         for narrow, wide, stride in zip(channels, channels[1:], [None, *strides[1:]], strict=False):

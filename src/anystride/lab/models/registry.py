@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from anystride import DiffStride2d
 from anystride.lab.models import audio, densenet, efficientnet, preact, resnet
 from anystride.lab.models.downsample import METHODS
 from anystride.lab.models.network import Network
@@ -60,8 +61,11 @@ def build(
     *,
     smoothness: float = 4.0,
     shared: bool = False,
+    grid: int | str = "free",
 ) -> Network:
     """Build the network ``name`` of `ARCHITECTURES`, with a head of so many classes for each task.
+
+    ``grid`` says how map sizes follow learned strides, as in `anystride.DiffStride2d`.
 
     Raises ValueError for an unknown name, and for whatever the network's own function refuses: its docstring says.
 
@@ -71,4 +75,8 @@ def build(
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    return ARCHITECTURES[name].build(heads, in_channels, width, method, strides, smoothness, shared)
+    network = ARCHITECTURES[name].build(heads, in_channels, width, method, strides, smoothness, shared)
+    for module in network.modules():
+        if isinstance(module, DiffStride2d):
+            module.grid = grid
+    return network

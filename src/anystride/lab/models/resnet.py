@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import METHODS, PoolOptions, Stride, check, place
+from anystride.lab.models.downsample import METHODS, PoolOptions, Stride, check, place, pooled
 from anystride.lab.models.network import Network, linear_heads
 
 __all__ = ["METHODS", "Block", "ResNet", "resnet18", "resnet18_imagenet"]
@@ -62,7 +62,7 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = relu(self.norm1(self.pool(self.conv1(x))))
+        y = relu(self.norm1(pooled(self.pool, self.conv1, x)))
         y = self.norm2(self.conv2(y))
         return relu(y + self.project(self.pool(x)))
 
