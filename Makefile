@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/anystride bench $(ARGS)
 
 setup: $(READY)
 

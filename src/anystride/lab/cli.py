@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from anystride.lab.commands import demo, export, paper, report, train
+from anystride.lab.commands import bench, demo, export, paper, report, train
 from anystride.lab.errors import UsageError
 from anystride.lab.options import Parser
 
@@ -48,7 +48,7 @@ def _fail(prog: str, message: str) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="anystride", description="Convolutional networks that learn their strides.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (demo, train, paper, report, export):
+    for command in (demo, train, paper, report, export, bench):
         command.add(commands)
     return parser
 

@@ -1,0 +1,227 @@
+"""Table A.2 again: time, memory and multiply-accumulates of the steps of whole networks, one downsampler each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from anystride import DiffStride2d, macs
+from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.oracle import FourierStride
+from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
+from anystride.lab.bench.steps import Trainee, sgd
+from anystride.lab.bench.timing import MEMORY, Contestant, in_turn, peak_bytes
+from anystride.lab.models import registry
+from anystride.lab.paper.datasets import facts
+from anystride.lab.paper.protocols import AUDIO, CIFAR
+from anystride.lab.paper.table_a2 import PUBLISHED
+from anystride.lab.record import Record
+
+STEPS = ("training", "inference")
+EAGER, COMPILED = "eager", "compiled"
+RECOMPILE_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Method:
+    """A downsampler of the lab, with a smoothness, and perhaps by FFT."""
+
+    title: str
+    downsampler: str
+    smoothness: float = 4.0
+    by_fft: bool = False
+
+
+METHODS = {
+    "strided": Method("strided convolution", "strided"),
+    "spectral": Method("spectral pooling", "spectral"),
+    "fft": Method("DiffStride outer, R = 4, by FFT", "outer", by_fft=True),
+    "outer": Method("DiffStride outer, R = 4", "outer"),
+    "outer-r1": Method("DiffStride outer, R = 1", "outer", 1.0),
+    "inner": Method("DiffStride inner", "inner"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network of the registry, its input and its strides."""
+
+    model: str
+    shape: tuple[int, int, int]
+    classes: int
+    width: int
+    batch: int
+    strides: tuple[tuple[float, float], ...]
+
+    def build(self, method: Method) -> nn.Module:
+        """The network with one downsampler, the same start for all."""
+        torch.manual_seed(0)
+        network = registry.build(
+            self.model,
+            [self.classes],
+            self.shape[0],
+            self.width,
+            method.downsampler,
+            self.strides,
+            smoothness=method.smoothness,
+        )
+        if method.by_fft:
+            for module in network.modules():
+                pool = getattr(module, "pool", None)
+                if isinstance(pool, DiffStride2d):
+                    module.pool = FourierStride(pool.stride, pool.smoothness[0])
+        return network
+
+
+def cases(on_cpu: bool, quick: bool) -> list[Case]:
+    """The audio network and ResNet-18 for small images; narrower and with smaller batches on a CPU."""
+    task = facts("nsynth-pitch", AUDIO)
+    audio = Case("audio", task.shape, task.classes, 64, 256, AUDIO.strides)
+    resnet = Case("resnet18", (3, 32, 32), 10, 64, 128, CIFAR.strides)
+    if quick:
+        return [replace(audio, width=2, batch=2), replace(resnet, width=2, batch=2)]
+    return [replace(audio, width=16, batch=16), replace(resnet, batch=32)] if on_cpu else [audio, resnet]
+
+
+def measure(setup: Setup) -> dict[str, Any]:
+    """Both networks with every method in turn, eager and perhaps compiled."""
+    chosen = cases(setup.on_cpu, setup.quick)
+    modes = {EAGER: _eager, COMPILED: _compiled} if setup.compiled else {EAGER: _eager}
+    rows: list[dict[str, Any]] = []
+    for case in chosen:
+        for mode, timed in modes.items():
+            setup.tell(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
+            found = timed(case, setup)
+            rows += [{"model": case.model, "mode": mode, "method": name, **found[name]} for name in METHODS]
+    settings = {
+        "networks": {
+            case.model: {"width": case.width, "batch_size": case.batch, "input": list(case.shape)} for case in chosen
+        },
+        "step": "forward, backward and a step of SGD with momentum; strides move before each",
+        "yardstick": "seconds of the eager strided convolution in the same comparison",
+        "memory": MEMORY[setup.device.type],
+        "compile": f"torch.compile, recompile_limit {RECOMPILE_LIMIT}, no caches" if setup.compiled else None,
+    }
+    published = {row: {method: each.mean for method, each in values.items()} for row, values in PUBLISHED.items()}
+    return {"settings": settings, "rows": rows, "published": published}
+
+
+def _trainee(case: Case, method: Method, setup: Setup) -> Trainee:
+    network = case.build(method).to(setup.device)
+    torch.manual_seed(0)
+    images = torch.randn(case.batch, *case.shape, device=setup.device)
+    return Trainee(network, images, sgd(network))
+
+
+def _steps(trainee: Trainee) -> dict[str, Contestant]:
+    return {"training": trainee.training, "inference": trainee.inference}
+
+
+def _measured(trainee: Trainee, setup: Setup) -> dict[str, Any]:
+    """Peaks, and multiply-accumulates after the first steps, which may bring a stride into its range."""
+    found: dict[str, Any] = {
+        step: {"bytes": peak_bytes(each, setup.device, trainee.held)} for step, each in _steps(trainee).items()
+    }
+    return {**found, "macs": int(macs(trainee.network, trainee.images[:1]).item())}
+
+
+def _eager(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
+    trainees = {name: _trainee(case, method, setup) for name, method in METHODS.items()}
+    found = {name: _measured(trainee, setup) for name, trainee in trainees.items()}
+    for step in STEPS:
+        times = in_turn({name: _steps(each)[step] for name, each in trainees.items()}, setup.repeats, setup.device)
+        for name, spread in times.items():
+            found[name][step].update(spread.to_json(), yardstick=times["strided"].median)
+    return found
+
+
+def _compiled(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
+    """Each method beside itself in eager mode and the yardstick.
+
+    Compiled networks are not compared in one round: they share their code, and a compiler that saw the sizes of one
+    makes the next one's variable. For the same reason the caches on disk stay out of it: with them, torch 2.11 ran a
+    graph with the strides in memory that another method's maps had. The blocks of a network share code, too, and those
+    after the eighth would silently stay eager.
+    """
+    config: Any = torch.compiler.config  # its own stubs do not know `patch`
+    yardstick, found = _trainee(case, METHODS["strided"], setup), {}
+    for name, method in METHODS.items():
+        torch.compiler.reset()
+        try:
+            with config.patch(force_disable_caches=True, recompile_limit=RECOMPILE_LIMIT):
+                found[name] = _against(yardstick, _trainee(case, method, setup), _trainee(case, method, setup), setup)
+        except Exception as error:  # a compiler fails in many ways, and each is a result
+            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            found[name] = {**dict.fromkeys(STEPS), "reason": reason, "macs": None}
+    return found
+
+
+def _against(yardstick: Trainee, eager: Trainee, compiled: Trainee, setup: Setup) -> dict[str, Any]:
+    compiled.compile()
+    started = time.perf_counter()
+    for contestant in _steps(compiled).values():
+        for _ in range(3):
+            contestant.prepare()
+            contestant.run()
+    found = {"compile_seconds": time.perf_counter() - started, **_measured(compiled, setup)}
+    for step in STEPS:
+        together = {"yardstick": yardstick, "eager": eager, "compiled": compiled}
+        times = in_turn({name: _steps(each)[step] for name, each in together.items()}, setup.repeats, setup.device)
+        own = {name: times[name].median for name in ("yardstick", "eager")}
+        found[step].update(times["compiled"].to_json(), **own)
+    return found
+
+
+def sheets(record: Record) -> list[Sheet]:
+    """One sheet per network and mode: times and bytes as ratios to the strided convolution's."""
+    kinds = dict.fromkeys((row["model"], row["mode"]) for row in record["rows"])
+    return [_sheet(record, model, mode) for model, mode in kinds]
+
+
+def _sheet(record: Record, model: str, mode: str) -> Sheet:
+    rows = {row["method"]: row for row in record["rows"] if (row["model"], row["mode"]) == (model, mode)}
+    published = record["published"] if model == "audio" else {}
+    cells = []
+    for name, row in rows.items():
+        ratios = []
+        for step in STEPS:
+            for what, ratio in _ratios(row[step], rows["strided"][step]).items():
+                known = published.get(f"{step} {what}", {}).get(name)
+                ratios.append(factor(ratio) + (f" ({known:.2f})" if known is not None else ""))
+        training = row["training"] or {}
+        eager = (factor(training["seconds"] / training["eager"]) if training else "-",) if mode == COMPILED else ()
+        work = "-" if row["macs"] is None else millions(row["macs"])
+        cells.append((METHODS[name].title, milliseconds(training.get("seconds")), *eager, *ratios, work))
+    setting = record["settings"]["networks"][model]
+    size = f"width {setting['width']}, batch {setting['batch_size']}, {'x'.join(map(str, setting['input']))}"
+    columns = (
+        "downsampler",
+        "training step, ms",
+        *(("time of eager",) if mode == COMPILED else ()),
+        *(f"{step} {what}" for step in STEPS for what in ("time", "memory")),
+        "MMAC, forward",
+    )
+    notes = [
+        "Times and memory relative to the strided convolution."
+        + (" In brackets: the paper's, on a V100 at width 64, batch 256." if published else "")
+        + " MMAC by FFT are without the transforms."
+    ]
+    failed = [f"{METHODS[name].title}: {row['reason']}" for name, row in rows.items() if row.get("reason")]
+    if failed:
+        notes.append(f"Not measured: {'; '.join(failed)}.")
+    return Sheet(f"{model}, {mode}: {size}", columns, tuple(cells), notes=tuple(notes))
+
+
+def _ratios(mine: dict[str, Any] | None, strided: dict[str, Any] | None) -> dict[str, float | None]:
+    """Time and memory relative to the strided convolution in the same mode."""
+    if mine is None or strided is None:
+        return {"time": None, "memory": None}
+    time_ratio = (mine["seconds"] / mine["yardstick"]) / (strided["seconds"] / strided["yardstick"])
+    return {"time": time_ratio, "memory": mine["bytes"] / strided["bytes"]}
+
+
+BENCH = Bench("network", measure, sheets, {"cpu": 12, "cuda": 50})
