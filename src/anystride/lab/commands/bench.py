@@ -11,7 +11,7 @@ from anystride.lab.options import Parser, whole
 
 OUT = Path("results/performance")
 TABLES = {
-    "operator": "operators that halve a map: times the device's limits, and against the FFT (six minutes on a CPU)",
+    "operator": "operators that halve a map: times the device's limits, and against the FFT (three minutes on a CPU)",
     "network": "Table A.2 again: time, memory and multiply-accumulates of two networks",
     "growth": "a training step against resolution, batch, width and number of learned layers",
     "throughput": "images per second of Table 3's training step, and the hours that its runs take",
