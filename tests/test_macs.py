@@ -495,3 +495,11 @@ def decays(model, optimiser):
     optimiser.step()
     assert all((stride == 2).all() for stride in strides_of(model))
     assert (weight * before.sign() < before.abs()).all()
+
+
+def test_long_axes_count_as_transforms():
+    layer = DiffStride1d(2.0, ramp="inner")
+    value = macs(layer, torch.empty(1, 3, 16_000))
+    assert value.item() == 3 * (round(1.25 * 16_000 * math.log2(16_000)) + round(1.25 * 8_000 * math.log2(8_000)))
+    (slope,) = torch.autograd.grad(value, layer.stride)
+    assert slope < 0

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from anystride.attach import Resample, SizeOf
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.products import schedule
+from anystride.resampling import is_long
 from anystride.trace import Execution, arguments, tensors
 from anystride.unit import choose, convolved_shape, stages, walk
 from anystride.window import Band
@@ -259,8 +260,13 @@ class Ledger(Execution):
     ) -> None:
         """Count what `products.multiply_axes` does to so many maps."""
         left, labels = list(size), list(before)
-        for axes, (rows, _) in schedule(shapes):
-            self._add(maps * math.prod(left) * rows, [*labels, *(after[axis] for axis in axes)])
+        for axes, (rows, length) in schedule(shapes):
+            if is_long(rows, torch.device("cpu")):
+                (axis,), lines = axes, maps * math.prod(left) // length
+                for n, own in ((length, labels[axis]), (rows, after[axis])):
+                    self._add(lines * _transform(n), [*labels[:axis], own, *labels[axis + 1 :]])
+            else:
+                self._add(maps * math.prod(left) * rows, [*labels, *(after[axis] for axis in axes)])
             for axis in axes:
                 shape = shapes[axis]
                 assert shape is not None
@@ -352,6 +358,11 @@ class Ledger(Execution):
         for number, length in enumerate(sorted(rest, key=lambda n: n.axis)):
             result[free[min(number, len(free) - 1)]][length] = merged[length]
         return [*result]
+
+
+def _transform(samples: int) -> int:
+    """Multiply-accumulates of a real Fourier transform, at the usual 2.5 n log2 n operations."""
+    return round(1.25 * samples * math.log2(samples))
 
 
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze", "flatten", "unflatten"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 import anystride
 from anystride.functional import diffstride, resampling_matrix
-from anystride.lab.bench import network
+from anystride.lab.bench import network, timing
 from anystride.lab.bench.contestants import SHORT, TITLES, BlurPool, contestants
 from anystride.lab.bench.crossover import _crossing, fourier, gains_of
 from anystride.lab.bench.limits import Limits
@@ -42,6 +43,16 @@ def test_contestants_run_equally_often_and_in_changing_order():
     calls.clear()
     in_turn(contestants, 5, CPU)
     assert rounds == [tuple(calls[at : at + 3]) for at in range(0, len(calls), 3)]  # the order is a seed's
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_quartiles_of_a_few_rounds_are_among_what_was_seen(repeats, monkeypatch):
+    clock = iter([0, 1] * WARM_UP + [0, 1, 0, 9, 0, 2])  # a run starts and ends
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    spread = in_turn({"a": Contestant(lambda: None)}, repeats, CPU)["a"]
+    seen = [1, 9, 2][:repeats]
+    assert min(seen) <= spread.low <= spread.median <= spread.high <= max(seen)
+    assert spread.median == statistics.median(seen)
 
 
 def test_the_peak_of_a_step():

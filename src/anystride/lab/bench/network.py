@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from anystride import DiffStride2d, macs
+from anystride import DiffStride2d, macs, regrid_
 from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.oracle import FourierStride
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
@@ -34,6 +34,7 @@ class Method:
     downsampler: str
     smoothness: float = 4.0
     by_fft: bool = False
+    grid: str = "free"
 
 
 METHODS = {
@@ -44,6 +45,9 @@ METHODS = {
     "outer-r1": Method("DiffStride outer, R = 1", "outer", 1.0),
     "inner": Method("DiffStride inner", "inner"),
 }
+
+STATIC = {"inner-fixed": Method("DiffStride inner, fixed grid", "inner", grid="fixed")}
+"""Beside them under `torch.compile`: eager, it is what "inner" is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Case:
             method.downsampler,
             self.strides,
             smoothness=method.smoothness,
+            grid=method.grid,
         )
         if method.by_fft:
             for module in network.modules():
@@ -96,7 +101,7 @@ def measure(setup: Setup) -> dict[str, Any]:
         for mode, timed in modes.items():
             setup.tell(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
             found = timed(case, setup)
-            rows += [{"model": case.model, "mode": mode, "method": name, **found[name]} for name in METHODS]
+            rows += [{"model": case.model, "mode": mode, "method": name, **row} for name, row in found.items()]
     settings = {
         "networks": {
             case.model: {"width": case.width, "batch_size": case.batch, "input": list(case.shape)} for case in chosen
@@ -149,19 +154,22 @@ def _compiled(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
     """
     config: Any = torch.compiler.config  # its own stubs do not know `patch`
     yardstick, found = _trainee(case, METHODS["strided"], setup), {}
-    for name, method in METHODS.items():
+    for name, method in (METHODS | STATIC).items():
         torch.compiler.reset()
         try:
             with config.patch(force_disable_caches=True, recompile_limit=RECOMPILE_LIMIT):
-                found[name] = _against(yardstick, _trainee(case, method, setup), _trainee(case, method, setup), setup)
+                eager, twin = _trainee(case, method, setup), _trainee(case, method, setup)
+                found[name] = _against(yardstick, eager, twin, setup, static=method.grid == "fixed")
         except Exception as error:  # a compiler fails in many ways, and each is a result
             reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
             found[name] = {**dict.fromkeys(STEPS), "reason": reason, "macs": None}
     return found
 
 
-def _against(yardstick: Trainee, eager: Trainee, compiled: Trainee, setup: Setup) -> dict[str, Any]:
-    compiled.compile()
+def _against(yardstick: Trainee, eager: Trainee, compiled: Trainee, setup: Setup, static: bool) -> dict[str, Any]:
+    if static:
+        regrid_(compiled.network, compiled.images)
+    compiled.compile(fullgraph=static, dynamic=False if static else None)
     started = time.perf_counter()
     for contestant in _steps(compiled).values():
         for _ in range(3):
@@ -185,6 +193,7 @@ def sheets(record: Record) -> list[Sheet]:
 def _sheet(record: Record, model: str, mode: str) -> Sheet:
     rows = {row["method"]: row for row in record["rows"] if (row["model"], row["mode"]) == (model, mode)}
     published = record["published"] if model == "audio" else {}
+    titles = {name: method.title for name, method in (METHODS | STATIC).items()}
     cells = []
     for name, row in rows.items():
         ratios = []
@@ -195,7 +204,7 @@ def _sheet(record: Record, model: str, mode: str) -> Sheet:
         training = row["training"] or {}
         eager = (factor(training["seconds"] / training["eager"]) if training else "-",) if mode == COMPILED else ()
         work = "-" if row["macs"] is None else millions(row["macs"])
-        cells.append((METHODS[name].title, milliseconds(training.get("seconds")), *eager, *ratios, work))
+        cells.append((titles[name], milliseconds(training.get("seconds")), *eager, *ratios, work))
     setting = record["settings"]["networks"][model]
     size = f"width {setting['width']}, batch {setting['batch_size']}, {'x'.join(map(str, setting['input']))}"
     columns = (
@@ -210,7 +219,7 @@ def _sheet(record: Record, model: str, mode: str) -> Sheet:
         + (" In brackets: the paper's, on a V100 at width 64, batch 256." if published else "")
         + " MMAC by FFT are without the transforms."
     ]
-    failed = [f"{METHODS[name].title}: {row['reason']}" for name, row in rows.items() if row.get("reason")]
+    failed = [f"{titles[name]}: {row['reason']}" for name, row in rows.items() if row.get("reason")]
     if failed:
         notes.append(f"Not measured: {'; '.join(failed)}.")
     return Sheet(f"{model}, {mode}: {size}", columns, tuple(cells), notes=tuple(notes))

@@ -53,9 +53,9 @@ class Trainee:
         self.moves = Moves(network) if optimiser is not None else Moves(nn.Module())
         self.call: Callable[[Tensor], Tensor] = network
 
-    def compile(self) -> None:
-        """Call the network through `torch.compile` from now on."""
-        self.call = torch.compile(self.network)
+    def compile(self, fullgraph: bool = False, dynamic: bool | None = None) -> None:
+        """Call the network through `torch.compile` from now on, with options of that."""
+        self.call = torch.compile(self.network, fullgraph=fullgraph, dynamic=dynamic)
 
     @property
     def training(self) -> Contestant:

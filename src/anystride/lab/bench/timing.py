@@ -74,7 +74,10 @@ def _seconds(contestant: Contestant, device: torch.device) -> float:
 
 
 def _spread(seconds: list[float]) -> Spread:
-    low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
+    if len(seconds) == 1:
+        return Spread(*seconds * 3)
+    # Among what was seen: the other method extrapolates from a few values, even below zero.
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return Spread(middle, low, high)
 
 
