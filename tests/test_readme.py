@@ -7,6 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
+
+from anystride import convert_
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -109,3 +112,36 @@ def test_compatibility_figures_are_those_of_the_page():
     passing, counted = re.search(r"(\d+) of these (\d+) pass", page).groups()
     assert f"the {counted} model modules of timm" in README.read_text().replace("\n", " ")
     assert f"{passing} convert and learn" in README.read_text().replace("\n", " ")
+
+
+def test_speed_figures_are_what_the_records_say():
+    text = README.read_text()
+    network = {(r["model"], r["mode"], r["method"]): r for r in record("performance/network-cpu.json")["rows"]}
+
+    def ratio(method, step, key):
+        mine, strided = (network["resnet18", "eager", name][step] for name in (method, "strided"))
+        return mine[key] / strided[key]
+
+    assert f"takes {ratio('inner', 'training', 'seconds'):.2f} times as long as" in text
+    assert f"and {ratio('inner', 'training', 'bytes'):.2f} times their memory" in text
+    assert f"inference {ratio('inner', 'inference', 'seconds'):.2f} times as long" in text
+    assert f"takes {ratio('outer', 'training', 'seconds'):.1f} times as" in text
+    means = {
+        (r["layout"], r["contestant"]): r["mean_speed"]
+        for r in record("performance/operator-cpu.json")["summary"]
+        if (r["dtype"], r["pass"]) == ("float32", "both")
+    }
+    for layout in ("contiguous", "channels last"):
+        cells = " | ".join(f"{means[layout, name]:.1f}x" for name in ("outer", "inner", "spectral"))
+        assert f"| {layout} | {cells} |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [("resnet18", 1.06), ("resnet50", 1.04), ("convnext_tiny", 1.02), ("mobilenetv3_large_100", 1.61)],
+)
+def test_what_a_conversion_adds(name, ratio):
+    timm = pytest.importorskip("timm")
+    before, after = convert_(timm.create_model(name, num_classes=10), torch.empty(1, 3, 128, 128), dry_run=True).macs
+    assert f"{after / before:.2f}" == f"{ratio:.2f}"
+    assert f"{ratio:.2f}" in (ROOT / "docs" / "convert.md").read_text()
