@@ -16,7 +16,7 @@ FLOORS = [
     {"resampling"},
     {"products"},
     {"unit"},
-    {"functional"},
+    {"compiling", "functional"},
     {"layers"},
     {"attach", "parameters", "trace"},
     {"cost", "graph", "grid", "plan", "sites"},

@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystride.compiling import join_graphs, leave_graphs
 from anystride.functional import resize
-from anystride.layers import DiffStrideNd, SpectralPoolNd, join_graphs, leave_graphs
+from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.unit import convolved_shape, settle
 
 CHILD = "resample"

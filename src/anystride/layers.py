@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from anystride.compiling import join_graphs, leave_graphs
 from anystride.functional import (
     check_choice,
     check_input,
@@ -19,7 +20,7 @@ from anystride.functional import (
     resize,
     spectral_pool,
 )
-from anystride.resampling import NORMS, tables
+from anystride.resampling import NORMS
 from anystride.unit import convolved_shape, settle
 from anystride.window import RAMPS, Band, band, stride_bounds
 
@@ -123,7 +124,7 @@ class DiffStrideNd(nn.Module):
         return downsample(x, self.stride, self.bands(counted), self.norm, convolution)
 
     def bands(self, lengths: Sequence[int]) -> list[Band]:
-        """What each axis of so many samples keeps at the current stride, on the grid that it has or would get."""
+        """What each axis of so many samples keeps at the current stride, on the grid that it has or now gets."""
         at = tuple(lengths)
         if torch.compiler.is_compiling():
             held = self._held.get(at)
@@ -253,40 +254,6 @@ class DiffStrideNd(nn.Module):
 
         super()._apply(keep_float32, recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-class InGraph:
-    """The forward of a layer whose sizes stand still: a compiler sees its `inside`."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        layer: Any = self.layer
-        if torch.compiler.is_compiling():
-            inside: Tensor = layer.inside(*args, **kwargs)
-            return inside
-        outside: Tensor = type(layer).forward(layer, *args, **kwargs)
-        return outside
-
-
-def join_graphs(layer: nn.Module, joins: bool) -> None:
-    """Let one layer be in `torch.compile`'s graphs although its kind is not (`leave_graphs`), or not any more."""
-    layer.__dict__.pop("forward", None)
-    if joins:
-        layer.forward = InGraph(layer)
-
-
-@functools.cache
-def leave_graphs(layer: type[nn.Module]) -> None:
-    """Keep a kind of learned layer out of `torch.compile`'s graphs.
-
-    Their sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where
-    outside of its graphs it sees no more than a map whose size sometimes changes. This is done when the first layer is
-    made and not in a decorator, because it imports the compiler, which takes a second.
-    """
-    layer.forward = torch.compiler.disable(layer.forward)
-    torch.compiler.assume_constant_result(tables)
 
 
 def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:
