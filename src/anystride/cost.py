@@ -243,7 +243,7 @@ class Ledger(Execution):
         groups: int = convolution.groups  # type: ignore[assignment]
         chosen = choose(size, (channels, output.shape[1], groups), taps, sizes, x.device)
         first, convolved, last = stages(chosen, size, taps, sizes)
-        self._products(batch * channels, size, first, labels[2:], after)
+        self._products(batch * channels, size, first, labels[2:], after, dense=chosen.interleaved)
         middle = [b if shape is None else a for b, a, shape in zip(labels[2:], after, first, strict=True)]
         weight = math.prod([tap.size for tap in taps]) * channels // groups * output.shape[1]
         self._add(batch * math.prod(convolved) * weight, middle)
@@ -257,11 +257,12 @@ class Ledger(Execution):
         shapes: Sequence[tuple[int, int] | None],
         before: Sequence[Label],
         after: Sequence[Label],
+        dense: bool = False,
     ) -> None:
-        """Count what `products.multiply_axes` does to so many maps."""
+        """Count what `products.multiply_axes` does to so many maps; `dense` ones are matrices whatever their length."""
         left, labels = list(size), list(before)
         for axes, (rows, length) in schedule(shapes):
-            if is_long(rows, torch.device("cpu")):
+            if not dense and is_long(rows, torch.device("cpu")):
                 (axis,), lines = axes, maps * math.prod(left) // length
                 for n, own in ((length, labels[axis]), (rows, after[axis])):
                     self._add(lines * _transform(n), [*labels[:axis], own, *labels[axis + 1 :]])
