@@ -272,7 +272,6 @@ def test_fill_names_devices():
         fill("<!-- bench: unit-tpu -->\n<!-- end -->\n", Path())
 
 
-@pytest.mark.skipif(not PAGE.exists(), reason="the page is not written yet")
 def test_the_page_shows_its_records():
     text = PAGE.read_text(encoding="utf-8")
     assert fill(text, RECORDS) == text
