@@ -505,3 +505,22 @@ def test_long_axes_count_as_transforms():
     assert value.item() == 3 * (round(1.25 * 16_000 * math.log2(16_000)) + round(1.25 * 8_000 * math.log2(8_000)))
     (slope,) = torch.autograd.grad(value, layer.stride)
     assert slope < 0
+
+
+def test_orders_are_those_of_the_models_device():
+    """Tensors without data have another limit for long axes than a CPU, where this one is not interleaved."""
+    conv, pool, x = (
+        nn.Conv1d(32, 64, 3, padding=1, bias=False),
+        DiffStride1d(2.0, ramp="inner"),
+        torch.empty(1, 32, 1000),
+    )
+
+    class Unit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool = conv, pool
+
+        def forward(self, x):
+            return self.pool(x, convolution=self.conv)
+
+    assert macs(Unit(), x).item() == macs(nn.Sequential(conv, pool), x).item()

@@ -144,12 +144,13 @@ _accounts: "weakref.WeakKeyDictionary[nn.Module, list[tuple[Any, Account]]]" = w
 
 
 def _count(model: nn.Module, example: Any) -> Account:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode(False):
         try:
-            ledger = Ledger()
+            ledger = Ledger(device)
             ledger.run(model, example, training=False)
         except Exception:  # it looks at values, or holds tensors that are neither parameters nor buffers
-            ledger = Ledger()
+            ledger = Ledger(device)
             ledger.run(model, example, training=False, meta=False)
     return Account(ledger.total, ledger.lengths, ledger.weights)
 
@@ -157,8 +158,10 @@ def _count(model: nn.Module, example: Any) -> Account:
 class Ledger(Execution):
     """A forward pass that counts. Labels of a map's dimensions travel with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
+        # Where the model runs; the tensors of this pass have no data, and so no device that would tell.
+        self.device = device
         self.total = 0
         self.lengths: list[Length] = []
         self.weights: dict[Length, float] = {}
@@ -241,7 +244,7 @@ class Ledger(Execution):
         taps = walk(convolution, "forward")
         assert taps is not None
         groups: int = convolution.groups  # type: ignore[assignment]
-        chosen = choose(size, (channels, output.shape[1], groups), taps, sizes, x.device)
+        chosen = choose(size, (channels, output.shape[1], groups), taps, sizes, self.device)
         first, convolved, last = stages(chosen, size, taps, sizes)
         self._products(batch * channels, size, first, labels[2:], after, dense=chosen.interleaved)
         middle = [b if shape is None else a for b, a, shape in zip(labels[2:], after, first, strict=True)]
@@ -262,7 +265,7 @@ class Ledger(Execution):
         """Count what `products.multiply_axes` does to so many maps; `dense` ones are matrices whatever their length."""
         left, labels = list(size), list(before)
         for axes, (rows, length) in schedule(shapes):
-            if not dense and is_long(rows, torch.device("cpu")):
+            if not dense and is_long(rows, self.device):
                 (axis,), lines = axes, maps * math.prod(left) // length
                 for n, own in ((length, labels[axis]), (rows, after[axis])):
                     self._add(lines * _transform(n), [*labels[:axis], own, *labels[axis + 1 :]])
