@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, convert_, learned_strides
-from anystride.attach import Geometry, Resample, SizeOf, note_input, resample_output
 from anystride.freeze import Frozen, freeze_
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.unit import Convolved
+from anystride.ops.fusion import Convolved
+from anystride.resample import Geometry, Resample, SizeOf, note_input, resample_output
 
 # Largest difference between learned and frozen, relative to the largest output: rounding in another order.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}

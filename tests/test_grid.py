@@ -9,7 +9,7 @@ from torch import nn
 
 import anystride
 from anystride import DiffStride2d, convert_, freeze_, macs, regrid_
-from anystride.window import band
+from anystride.ops.window import band
 
 
 def test_sizes_in_steps():
@@ -34,7 +34,7 @@ def test_a_held_grid_crops_or_leaves_room():
     """The window is the stride's; only the number of samples is another one."""
     for stride, h in [(2.0, 24), (2.0, 12), (3.0, 24)]:
         at = band(32, stride, 4.0, "outer", h)
-        a = anystride.resampling.band_matrix(at, "forward")
+        a = anystride.ops.matrix.band_matrix(at, "forward")
         assert a.shape == (h, 32)
         for k in range((h + 1) // 2):
             wave = torch.cos(2 * torch.pi * k * torch.arange(32, dtype=torch.float64) / 32)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import anystride
 from anystride import DiffStride1d, DiffStride2d, SpectralPool2d, layers
 from anystride.functional import diffstride
-from anystride.window import RAMPS, stride_bounds
+from anystride.ops.window import RAMPS, stride_bounds
 
 
 def step(layer, x, optimiser, sign):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from anystride.functional import spectral_pool
-from anystride.window import clamp_stride, window
+from anystride.ops.window import clamp_stride, window
 
 RELEASE = np.load(Path(__file__).parent / "golden" / "release.npz")
 CASES = json.loads(str(RELEASE["manifest_json"]))

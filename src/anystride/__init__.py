@@ -1,9 +1,10 @@
 """Learned downsampling for PyTorch: strides that gradient descent finds."""
 
 from anystride import functional
+from anystride.budget import Budget, complexity, macs
 from anystride.checkpoint import load_, save
-from anystride.complexity import Budget, complexity, macs
 from anystride.convert import apply_, convert_
+from anystride.convert.plan import Plan
 from anystride.freeze import freeze_
 from anystride.grid import regrid_
 from anystride.layers import (
@@ -14,8 +15,7 @@ from anystride.layers import (
     SpectralPool2d,
     SpectralPool3d,
 )
-from anystride.parameters import learned_strides, param_groups
-from anystride.plan import Plan
+from anystride.optim import learned_strides, param_groups
 
 __version__ = "0.1.0"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from anystride.convert.plan import Plan
+from anystride.convert.surgery import Surgery
 from anystride.freeze import Frozen
-from anystride.plan import Plan
-from anystride.surgery import Surgery
 
 # The key of the plan in the file's metadata; the other keys there are names of shared tensors (safetensors' own).
 _PLAN = "anystride.plan"

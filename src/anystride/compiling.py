@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anystride.resampling import tables
+from anystride.ops.matrix import tables
 
 
 class InGraph:

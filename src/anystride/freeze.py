@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystride.attach import (
+from anystride.execution import arguments, mode_of, positional
+from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.ops.fusion import CONVOLUTIONS, Convolving, Route, autocast, choose, convolving, run, walk
+from anystride.ops.matrix import Taps, band_matrix, interleaved, onto_samples, spectral_matrix
+from anystride.ops.separable import multiply_axes, schedule
+from anystride.resample import (
     CHILD,
     Geometry,
     Resample,
@@ -17,11 +22,6 @@ from anystride.attach import (
     note_input,
     resample_output,
 )
-from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.products import multiply_axes, schedule
-from anystride.resampling import Taps, band_matrix, interleaved, onto_samples, spectral_matrix
-from anystride.trace import arguments, mode_of, positional
-from anystride.unit import CONVOLUTIONS, Convolving, Route, autocast, choose, convolving, run, walk
 
 Size = tuple[int, ...]
 # Spatial size of a map, and what its layer was told beside the map (None where that is the same size or nothing).

@@ -11,9 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from anystride.resampling import NORMS, AxisOperator, Taps, band_matrix, learned_axis, spectral_axis
-from anystride.unit import autocast, convolved_shape, resample
-from anystride.window import RAMPS, Band, band
+from anystride.ops.fusion import autocast, convolved_shape, resample
+from anystride.ops.matrix import NORMS, AxisOperator, Taps, band_matrix, learned_axis, spectral_axis
+from anystride.ops.window import RAMPS, Band, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
 

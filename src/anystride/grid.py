@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from anystride.execution import Execution
 from anystride.layers import DiffStrideNd
-from anystride.trace import Execution
 
 
 def regrid_(model: nn.Module, example_input: Any = None) -> nn.Module:

@@ -20,9 +20,9 @@ from anystride.functional import (
     resize,
     spectral_pool,
 )
-from anystride.resampling import NORMS
-from anystride.unit import convolved_shape, settle
-from anystride.window import RAMPS, Band, band, stride_bounds
+from anystride.ops.fusion import convolved_shape, settle
+from anystride.ops.matrix import NORMS
+from anystride.ops.window import RAMPS, Band, band, stride_bounds
 
 _live: "weakref.WeakSet[DiffStrideNd]" = weakref.WeakSet()
 # Counts calls of layers, so that the order in which data met them can be told afterwards.

@@ -22,7 +22,7 @@ from anystride.lab.bench.operator import cases
 from anystride.lab.bench.oracle import FourierStride, diffstride_fft
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import WARM_UP, Contestant, in_turn, peak_bytes
-from anystride.window import output_length
+from anystride.ops.window import output_length
 
 CPU = torch.device("cpu")
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.table import Group
-from anystride.window import window
+from anystride.ops.window import window
 
 # Okabe and Ito's palette: told apart with every common kind of colour vision.
 METHOD_COLOURS = {"strided": "#555555", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73"}

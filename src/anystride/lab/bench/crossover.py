@@ -14,7 +14,7 @@ from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
 from anystride.lab.record import Record
-from anystride.window import output_length, window
+from anystride.ops.window import output_length, window
 
 LENGTHS = tuple(2**power for power in range(6, 15))
 PRIMES = (67, 127, 251, 509, 1021, 2053, 4099, 8191, 16381)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anystride.lab.bench.oracle import FourierStride
 from anystride.layers import DiffStrideNd
-from anystride.window import stride_bounds
+from anystride.ops.window import stride_bounds
 
 STEP = 1e-5
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from anystride.window import band
+from anystride.ops.window import band
 
 
 def diffstride_fft(x: Tensor, stride: Tensor, smoothness: float = 4.0) -> Tensor:

@@ -15,7 +15,7 @@ from anystride.lab.paper.values import complexity_of
 from anystride.lab.record import Record
 from anystride.lab.report.plots import Series, plot
 from anystride.lab.text import strides_text
-from anystride.window import window
+from anystride.ops.window import window
 
 METHOD_COLOURS = {
     "strided": "#888888", "average": "#CC79A7", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73"

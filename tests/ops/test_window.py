@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
-from anystride.window import RAMPS, band, clamp_stride, output_length, stride_bounds, window
+from anystride.ops.window import RAMPS, band, clamp_stride, output_length, stride_bounds, window
 
 lengths = st.integers(2, 200)
 smoothnesses = st.floats(0.25, 8)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from anystride.attach import Resample, SizeOf
+from anystride.execution import Execution, arguments, tensors
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.products import schedule
-from anystride.resampling import is_long
-from anystride.trace import Execution, arguments, tensors
-from anystride.unit import choose, convolved_shape, stages, walk
-from anystride.window import Band
+from anystride.ops.fusion import choose, convolved_shape, stages, walk
+from anystride.ops.matrix import is_long
+from anystride.ops.separable import schedule
+from anystride.ops.window import Band
+from anystride.resample import Resample, SizeOf
 
 aten = torch.ops.aten
 

@@ -6,10 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import oracle
-from anystride import resampling
 from anystride.functional import resampling_matrix
-from anystride.resampling import NORMS, band_matrix, learned_axis, spectral_matrix
-from anystride.window import RAMPS, band, clamp_stride, window
+from anystride.ops import matrix as resampling
+from anystride.ops.matrix import NORMS, band_matrix, learned_axis, spectral_matrix
+from anystride.ops.window import RAMPS, band, clamp_stride, window
 
 
 def matrix(length, stride, smoothness=4.0, ramp="outer", norm="forward"):

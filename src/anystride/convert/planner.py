@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from anystride import graph
-from anystride.attach import CHILD
-from anystride.plan import Change, Plan
-from anystride.sites import FILTERS, Site, SiteKey, Survey
-from anystride.ties import Class, Groups, find_ties
-from anystride.trace import Execution
+from anystride.convert import fx as graph
+from anystride.convert.plan import Change, Plan
+from anystride.convert.sites import FILTERS, Site, SiteKey, Survey
+from anystride.convert.ties import Class, Groups, find_ties
+from anystride.execution import Execution
+from anystride.resample import CHILD
 
 
 class Search:

@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from anystride import graph, layers
-from anystride.attach import (
+from anystride import layers
+from anystride.convert import fx as graph
+from anystride.convert.plan import Change, Plan
+from anystride.execution import TAG, Execution, tensors
+from anystride.ops.fusion import CONVOLUTIONS, Convolved
+from anystride.resample import (
     CHILD,
     Geometry,
     Resample,
@@ -19,9 +23,6 @@ from anystride.attach import (
     recompute_output,
     resample_output,
 )
-from anystride.plan import Change, Plan
-from anystride.trace import TAG, Execution, tensors
-from anystride.unit import CONVOLUTIONS, Convolved
 
 INPUT = "input"
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from anystride.products import multiply_accumulates, multiply_axes, stride_gradients
-from anystride.resampling import AxisOperator, Matrix, Taps, is_long
+from anystride.ops.matrix import AxisOperator, Matrix, Taps, is_long
+from anystride.ops.separable import multiply_accumulates, multiply_axes, stride_gradients
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # A hook with this attribute only looks on, and does not mind if its convolution is not called.

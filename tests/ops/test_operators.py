@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import anystride
 import oracle
 from anystride.functional import diffstride, spectral_pool
-from anystride.window import RAMPS, band, output_length, stride_bounds, window
+from anystride.ops.window import RAMPS, band, output_length, stride_bounds, window
 
 SHAPES = {1: (21,), 2: (15, 21), 3: (9, 15, 12)}
 STRIDES = {1: (2.3,), 2: (1.7, 2.3), 3: (2.3, 1.7, 1.85)}

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from anystride.cost import multiply_accumulates
+from anystride.convert.plan import Plan
+from anystride.convert.planner import Search
+from anystride.convert.surgery import InPlace, Surgery
+from anystride.counting.counter import multiply_accumulates
+from anystride.execution import tensors
 from anystride.functional import check_choice, check_smoothness
 from anystride.layers import check_grid
-from anystride.plan import Plan
-from anystride.search import Search
-from anystride.surgery import InPlace, Surgery
-from anystride.trace import tensors
-from anystride.window import RAMPS
+from anystride.ops.window import RAMPS
 
 METHODS = ("diffstride", "spectral")
 

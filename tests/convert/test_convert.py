@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 import anystride
 from anystride import Plan, apply_, convert_, learned_strides
-from anystride.attach import Resample
 from anystride.layers import DiffStrideNd, SpectralPool2d
-from anystride.unit import run
+from anystride.ops.fusion import run
+from anystride.resample import Resample
 
 
 class Residual(nn.Module):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from anystride.sites import Site, SiteKey, Walk
-from anystride.trace import TAG, Execution, tensors
+from anystride.convert.sites import Site, SiteKey, Walk
+from anystride.execution import TAG, Execution, tensors
 
 # From 11 on: no window, group or patch divides them by chance.
 PRIMES = [n for n in range(11, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anystride.trace import Execution, tensors
+from anystride.execution import Execution, tensors
 
 aten = torch.ops.aten
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystride import DiffStride2d
-from anystride.products import multiply_accumulates, multiply_axes, schedule, stride_gradients
-from anystride.resampling import AxisOperator
+from anystride.ops.matrix import AxisOperator
+from anystride.ops.separable import multiply_accumulates, multiply_axes, schedule, stride_gradients
 
 
 def test_order():

@@ -13,11 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import anystride
-from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, cost, param_groups
-from anystride.attach import Geometry, Resample, resample_output
-from anystride.complexity import Budget, macs
-from anystride.cost import multiply_accumulates
-from anystride.unit import Route
+from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, param_groups
+from anystride.budget import Budget, macs
+from anystride.counting import counter as cost
+from anystride.counting.counter import multiply_accumulates
+from anystride.ops.fusion import Route
+from anystride.resample import Geometry, Resample, resample_output
 
 CNNS = {
     "resnet18": "torchvision",

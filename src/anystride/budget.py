@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anystride.cost import account
+from anystride.counting.counter import account
 from anystride.layers import DiffStrideNd
 
 

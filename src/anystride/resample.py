@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from anystride.compiling import join_graphs, leave_graphs
 from anystride.functional import resize
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.unit import convolved_shape, settle
+from anystride.ops.fusion import convolved_shape, settle
 
 CHILD = "resample"
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from anystride import DiffStride1d, SpectralPool1d, functional, resampling
+from anystride import DiffStride1d, SpectralPool1d, functional
 from anystride.functional import diffstride, spectral_pool
-from anystride.products import multiply_axes
-from anystride.resampling import Transform, learned_axis, spectral_axis
-from anystride.window import RAMPS, band
+from anystride.ops import matrix as resampling
+from anystride.ops.matrix import Transform, learned_axis, spectral_axis
+from anystride.ops.separable import multiply_axes
+from anystride.ops.window import RAMPS, band
 
 CPU = torch.device("cpu")
 

@@ -18,10 +18,10 @@ from anystride import (
     SpectralPool3d,
     convert_,
     macs,
-    unit,
 )
-from anystride.resampling import Taps
-from anystride.unit import Route, choose, walk
+from anystride.ops import fusion as unit
+from anystride.ops.fusion import Route, choose, walk
+from anystride.ops.matrix import Taps
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 POOLS = {"diffstride": (DiffStride1d, DiffStride2d, DiffStride3d)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from anystride.resampling import AxisOperator, Matrix, Transform
+from anystride.ops.matrix import AxisOperator, Matrix, Transform
 
 # Neighbouring axes with no more samples than this are one axis, with the Kronecker product of their matrices: a few
 # more multiplications, but in few large products instead of many tiny ones.

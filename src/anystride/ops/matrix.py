@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from anystride.window import Band
+from anystride.ops.window import Band
 
 NORMS = ("forward", "ortho", "backward")
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.unit import OBSERVES
+from anystride.ops.fusion import OBSERVES
 
 TAG = "_anystride_tag"
 

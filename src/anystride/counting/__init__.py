@@ -1,0 +1,1 @@
+"""Counting multiply-accumulates of a forward pass."""
