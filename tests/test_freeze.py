@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, convert_, learned_strides
-from anystride.freeze import Frozen, freeze_
+from anystride import DiffStride1d, DiffStride2d, SpectralPool2d, convert_, learned_strides
+from anystride.freeze import freeze_
+from anystride.frozen import Frozen
+from anystride.hosts import NAMES, roles_of
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import Convolved
-from anystride.resample import Geometry, Resample, SizeOf, note_input, resample_output
+from anystride.resample import Place
+from networks import learn
 
 # Largest difference between learned and frozen, relative to the largest output: rounding in another order.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -59,7 +61,7 @@ def converted(model, example, factor=1.15, **options):
 
 
 def learned_parts(model):
-    return [m for m in model.modules() if isinstance(m, (Resample, SizeOf, DiffStrideNd, SpectralPoolNd))]
+    return [m for m in model.modules() if isinstance(m, (Place, DiffStrideNd, SpectralPoolNd))]
 
 
 def check_equal(learned, frozen, *inputs, bound=None):
@@ -83,7 +85,8 @@ def test_frozen_network_is_the_learned_one(dtype, layout, device):
     check_equal(model, frozen, torch.randn(5, 3, 32, 24, device=device).to(dtype).contiguous(memory_format=layout))
     assert learned_parts(frozen) == []
     assert learned_strides(frozen) == {}
-    assert {n for n, _ in frozen.named_parameters()} == {n for n, _ in Forked().named_parameters()}
+    assert {n for n in frozen.state_dict() if "matrix" not in n} == set(Forked().state_dict())
+    frozen.load_state_dict(frozen.state_dict())
     wanted = torch.float64 if dtype == torch.float64 else torch.float32
     matrices = [buffer for name, buffer in frozen.named_buffers() if "matrix" in name]
     assert matrices
@@ -153,11 +156,9 @@ def test_one_layer_at_several_sizes_in_one_pass():
             return self.step(once).mean((2, 3)) + once.mean((2, 3))
 
     model, x = Pyramid(), torch.randn(2, 4, 24, 16)
-    model.step.stride = (1, 1)
-    model.step.resample = Resample(Geometry((2, 2), (3, 3), (1, 1)), DiffStride2d((2.2, 1.8), ramp="inner"))
-    model.step.register_forward_hook(resample_output, prepend=True)
+    learn(model.step, (2.2, 1.8))
     frozen = freeze_(copy.deepcopy(model), x)
-    assert len(frozen.step.resample.outputs) == 2
+    assert len(frozen.step.after.outputs) == 2
     check_equal(model, frozen, x)
 
 
@@ -180,11 +181,11 @@ def test_following_layers_become_constant():
     check_equal(model, frozen, x)
     assert frozen.up.resample.mode == "bilinear"
     assert not list(frozen.up.resample.buffers())
-    alone = frozen.up.resample(torch.randn(1, 1, *model.deep.resample.output_size))  # needs no layer before it
-    assert tuple(alone.shape[2:]) == model.pool.resample.output_size
+    alone = frozen.up.resample(torch.randn(1, 1, *model.deep.resample.seen[1]))  # needs no layer before it
+    assert tuple(alone.shape[2:]) == model.pool.resample.seen[1]
 
 
-def test_notes_of_sizes_vanish_with_their_hooks():
+def test_records_of_calls_vanish():
     class Noted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -194,28 +195,25 @@ def test_notes_of_sizes_vanish_with_their_hooks():
             return self.up(self.down(x)) + x[:, :1]
 
     model = converted(Noted(), torch.randn(1, 3, 24, 24))
-    assert any(isinstance(module, SizeOf) for module in model.modules())
+    assert roles_of(model) == ("scope",)
     frozen, x = copy.deepcopy(model), torch.randn(2, 3, 24, 24)
     freeze_(frozen, x)
     check_equal(model, frozen, x)
-    hooks = [h for m in frozen.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
-    assert note_input not in hooks
-    assert not frozen._forward_pre_hooks_with_kwargs
-    assert not hasattr(frozen, "resample")
+    assert type(frozen) is Noted
+    assert NAMES not in frozen.__dict__
 
 
 def shortcut(inner, outer, stride=2.0, norm="forward", axes=2, **options):
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](inner, outer, options.pop("kernel_size", 1), **options)
-    pool = (DiffStride1d, DiffStride2d, DiffStride3d)[axes - 1](stride, ramp="inner", norm=norm)
-    conv.resample = Resample(Geometry((2,) * axes, (1,) * axes, (0,) * axes), pool)
-    conv.forward = Convolved(conv, "resample")
+    conv.stride = (2,) * axes
+    learn(conv, stride, norm=norm)
     return nn.Sequential(conv)
 
 
 def is_early(model):
-    (constant,) = model[0].resample.constants.values()
-    assert any(constant.before) != any(constant.after)
-    return any(constant.before)
+    assert type(model[0].conv) in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    assert hasattr(model[0], "before") != hasattr(model[0], "after")
+    return hasattr(model[0], "before")
 
 
 @pytest.mark.parametrize(
@@ -249,32 +247,34 @@ def test_convolution_that_is_not_torchs_own_stays_in_order():
         def forward(self, x):
             return super().forward(x).square()
 
-    model = shortcut(16, 32)
-    del model[0].forward
-    model[0].__class__ = Scaled
-    model[0].register_forward_hook(resample_output, prepend=True)
-    x = torch.randn(2, 16, 16, 16)
+    model, x = nn.Sequential(Scaled(16, 32, 1, stride=2)), torch.randn(2, 16, 16, 16)
+    convert_(model, x)
     frozen = freeze_(copy.deepcopy(model), x)
-    assert not is_early(frozen)
+    assert isinstance(frozen[0], Scaled)
     check_equal(model, frozen, x)
 
 
 def test_hooks_and_modes_stay():
-    model = converted(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), DiffStride2d(1.5)), torch.randn(1, 3, 24, 24))
-    before, seen = dict(model[0]._forward_hooks), []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), DiffStride2d(1.5))
+    calls, seen = [], []
+    model[0].register_forward_hook(lambda module, args, output: calls.append((args[0].shape[2:], output.shape[2:])))
+    converted(model, torch.randn(1, 3, 24, 24))
     handle = model[1].register_forward_hook(lambda module, args, output: seen.append(type(module)))
     model.train()
     model[1].eval()
     flags = [module.training for module in model]
-    freeze_(model, torch.randn(1, 3, 24, 24))
-    assert dict(model[0]._forward_hooks) == before
+    x = torch.randn(1, 3, 24, 24)
+    calls.clear()
+    model(x)
+    freeze_(model, x)
     assert [module.training for module in model] == flags
-    assert model[0].resample.training
+    assert model[0].conv.training
     seen.clear()
-    model(torch.randn(1, 3, 24, 24))
+    model(x)
     assert seen == [Frozen]
+    assert calls[0] == calls[-1]  # a hook on a convolution sees the map before and after all that stands there
     handle.remove()
-    model(torch.randn(1, 3, 24, 24))
+    model(x)
     assert seen == [Frozen]
 
 

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import anystride
-from anystride import DiffStride1d, DiffStride2d, SpectralPool2d, layers
+from anystride import DiffStride1d, DiffStride2d, SpectralPool2d
 from anystride.functional import diffstride
 from anystride.ops.window import RAMPS, stride_bounds
 
@@ -271,44 +271,18 @@ def test_no_complex_number_and_no_transform():
     assert not any(dtype.is_complex for dtype in seen.dtypes)
 
 
-class TestReadingStrides:
-    """Where the host waits for a device, strides are read once per change, together. Here the CPU plays the device."""
-
-    @pytest.fixture
-    def transfers(self, monkeypatch):
-        count = []
-        read = layers._read
-        monkeypatch.setattr(layers, "reading_waits", lambda stride: True)
-        monkeypatch.setattr(layers, "_live", type(layers._live)())
-        monkeypatch.setattr(layers, "_read", lambda chosen: (count.append(len(chosen)), read(chosen)))
-        return count
-
-    def test_one_transfer_per_step(self, transfers):
-        model = nn.Sequential(DiffStride2d(1.5), nn.Conv2d(3, 3, 1), DiffStride2d(1.5), DiffStride2d(1.2, shared=True))
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        x = torch.randn(2, 3, 32, 32)
-        for number in range(1, 5):
-            optimiser.zero_grad()
-            model(x).square().mean().backward()
-            optimiser.step()
-            assert transfers == [3] * number
-        for _ in range(3):
-            model(x)
-            model[0].output_size((32, 32))
-        assert transfers == [3] * 5
-
-    def test_values_are_fresh(self, transfers):
-        model = nn.Sequential(DiffStride2d(1.5), DiffStride2d(1.5))
-        x = torch.randn(2, 3, 32, 32)
-        assert model(x).shape[2:] == (27, 27)
-        with torch.no_grad():
-            model[0].stride.fill_(2.0)
-        assert model(x).shape[2:] == (24, 24)
-        model[1].load_state_dict({"stride": torch.tensor([4.0, 4.0])})
-        assert model(x).shape[2:] == (14, 14)
-        model[1].stride = nn.Parameter(torch.tensor([2.0, 2.0]))
-        assert model(x).shape[2:] == (20, 20)
-        assert copy.deepcopy(model)(x).shape[2:] == (20, 20)
+def test_values_are_fresh():
+    model = nn.Sequential(DiffStride2d(1.5), DiffStride2d(1.5))
+    x = torch.randn(2, 3, 32, 32)
+    assert model(x).shape[2:] == (27, 27)
+    with torch.no_grad():
+        model[0].stride.fill_(2.0)
+    assert model(x).shape[2:] == (24, 24)
+    model[1].load_state_dict({"stride": torch.tensor([4.0, 4.0])})
+    assert model(x).shape[2:] == (14, 14)
+    model[1].stride = nn.Parameter(torch.tensor([2.0, 2.0]))
+    assert model(x).shape[2:] == (20, 20)
+    assert copy.deepcopy(model)(x).shape[2:] == (20, 20)
 
 
 def test_learned_strides_and_groups():
@@ -374,7 +348,7 @@ def test_layers_that_ran_can_be_freed():
     assert alive() is None
 
 
-def test_matrices_are_made_on_the_device(monkeypatch):
+def test_matrices_are_made_on_the_device():
     """On a GPU that is not there: nothing is moved between it and the host but the strides that are read."""
 
     class Moves(TorchDispatchMode):
@@ -389,11 +363,14 @@ def test_matrices_are_made_on_the_device(monkeypatch):
             self.devices |= {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
             return out
 
-    monkeypatch.setattr(layers.DiffStrideNd, "_values", lambda self: (2.1, 1.9))
+    class Known(DiffStride2d):
+        def stride_values(self):
+            return 2.1, 1.9
+
     with FakeTensorMode():
         x = torch.randn(2, 16, 32, 32, device="cuda", requires_grad=True)
-        conv, pool = nn.Conv2d(16, 64, 3, padding=1, device="cuda"), DiffStride2d(2.0, ramp="inner", device="cuda")
-        outer = DiffStride2d(2.0, device="cuda")
+        conv, pool = nn.Conv2d(16, 64, 3, padding=1, device="cuda"), Known(2.0, ramp="inner", device="cuda")
+        outer = Known(2.0, device="cuda")
         with Moves() as seen:
             assert pool(x).shape == (2, 16, 16, 17)
             assert pool(x, convolution=conv).shape == (2, 64, 16, 17)

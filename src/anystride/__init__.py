@@ -6,7 +6,6 @@ from anystride.checkpoint import load_, save
 from anystride.convert import apply_, convert_
 from anystride.convert.plan import Plan
 from anystride.freeze import freeze_
-from anystride.grid import regrid_
 from anystride.layers import (
     DiffStride1d,
     DiffStride2d,
@@ -15,7 +14,7 @@ from anystride.layers import (
     SpectralPool2d,
     SpectralPool3d,
 )
-from anystride.optim import learned_strides, param_groups
+from anystride.optim import learned_strides, param_groups, regrid_
 
 __version__ = "0.1.0"
 

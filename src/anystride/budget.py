@@ -10,17 +10,19 @@ from anystride.counting.counter import account
 from anystride.layers import DiffStrideNd
 
 
-def complexity(model: nn.Module) -> Tensor:
+def complexity(model: nn.Module, example_input: Any = None) -> Tensor:
     """J of Eq. 6: the sum over layers l of the product over i <= l of 1 / (S_h^i S_w^i), differentiable.
 
     Each term is the share of the input's positions that is left after layer l, and work in a convolutional network is
-    proportional to it. Layers count in the order in which data met them in the last forward pass; those that have not
-    run yet come last, in the order in which the model registers them. One that is used in several branches counts
-    once, at its last call. Strides are those in use, and all axes of a layer multiply. The equation knows neither
-    branches nor channels: `macs` counts the work itself.
+    proportional to it. Layers count in the order in which the model registers them, or, with an example, in the order
+    in which data meets them. A stride that several layers share counts once, at the first of them. Strides are those
+    in use, and all axes of a layer multiply. The equation knows neither branches nor channels: `macs` counts the work
+    itself.
 
     Args:
         model: a network with at least one DiffStride layer.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments, for the order. Nothing is
+            computed, and the order of an earlier call with the same sizes is remembered.
 
     Returns:
         A scalar, to be weighted and added to the loss.
@@ -36,8 +38,11 @@ def complexity(model: nn.Module) -> Tensor:
     layers = [module for module in model.modules() if isinstance(module, DiffStrideNd)]
     if not layers:
         raise ValueError("model has no DiffStride layer, so its complexity does not depend on a stride")
+    if example_input is not None:
+        met = [layer for length in account(model, example_input).lengths if (layer := length.layer()) is not None]
+        layers = list(dict.fromkeys([*met, *layers]))
     shares, seen = [], set()
-    for layer in sorted(layers, key=lambda layer: layer._call or math.inf):
+    for layer in layers:
         if id(layer.stride) not in seen:
             seen.add(id(layer.stride))
             shares.append(layer.effective_stride().expand(layer.spatial_dims).prod().reciprocal())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from anystride.convert.plan import Plan
 from anystride.convert.surgery import Surgery
-from anystride.freeze import Frozen
+from anystride.frozen import Frozen, FrozenConv, FrozenPlace
 
 # The key of the plan in the file's metadata; the other keys there are names of shared tensors (safetensors' own).
 _PLAN = "anystride.plan"
@@ -34,7 +34,7 @@ def save(model: nn.Module, plan: Plan, path: str | os.PathLike[str]) -> None:
     """
     safetensors = _safetensors()
     names = dict(model.named_modules())
-    if any(isinstance(module, Frozen) for module in names.values()):
+    if any(isinstance(module, (Frozen, FrozenConv, FrozenPlace)) for module in names.values()):
         raise ValueError(
             "model is frozen, so its plan does not fit it; save the learned model and freeze it after load_"
         )

@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from anystride.convolution import OBSERVES
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import OBSERVES
+from anystride.resample import Place
 
 TAG = "_anystride_tag"
 
@@ -165,12 +166,8 @@ def mode_of(model: nn.Module, training: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _attributes_of(model: nn.Module, meta: bool) -> Iterator[None]:
     """What a forward pass notes on its modules is forgotten: a tensor kept from a pass has no data, or another size."""
-    ours = [m for m in model.modules() if type(m).__module__.startswith("anystride.")]
-    before = [
-        (m, dict(m.__dict__), dict(m._buffers))
-        for m in model.modules()
-        if m not in ours and not isinstance(m, nn.modules.lazy.LazyModuleMixin)
-    ]
+    skipped = (Place, DiffStrideNd, SpectralPoolNd, nn.modules.lazy.LazyModuleMixin)
+    before = [(m, dict(m.__dict__), dict(m._buffers)) for m in model.modules() if not isinstance(m, skipped)]
     try:
         if meta:
             for module, kept, _ in before:

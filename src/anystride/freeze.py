@@ -1,6 +1,6 @@
 """`freeze_`: what a network has learned becomes constant matrices, one set per size of its maps."""
 
-import math
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,26 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystride.convolution import kernel_for
 from anystride.execution import arguments, mode_of, positional
+from anystride.frozen import Constant, Frozen, FrozenConv, FrozenPlace, Key, key_of
+from anystride.hosts import NAMES, put_off, roles_of
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import CONVOLUTIONS, Convolving, Route, autocast, choose, convolving, run, walk
-from anystride.ops.matrix import Taps, band_matrix, interleaved, onto_samples, spectral_matrix
-from anystride.ops.separable import multiply_axes, schedule
-from anystride.resample import (
-    CHILD,
-    Geometry,
-    Resample,
-    SizeOf,
-    note_input,
-    resample_output,
-)
+from anystride.ops.fusion import Apply, Convolve, Kernel, Program, convolved, cost, programs
+from anystride.ops.matrix import Axis, LearnedAxis, SpectralAxis, Taps, axis_operator, interleaved
+from anystride.ops.separable import Product
+from anystride.resample import CHILD, Enlarges, Leads, Passes, Place, Size
 
-Size = tuple[int, ...]
-# Spatial size of a map, and what its layer was told beside the map (None where that is the same size or nothing).
-# Last, the convolution that runs with it, as plain values; None if none does.
-Key = tuple[Size, Size | None, Any]
-
-_LEARNED = (Resample, DiffStrideNd, SpectralPoolNd)
+_LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
 _HOOKS = (
     "_forward_hooks",
@@ -44,39 +35,29 @@ _HOOKS = (
 
 @dataclass(frozen=True)
 class Call:
-    """What a learned layer did to one size: everything that its matrices follow from, but for its strides.
+    """What a learned layer did to one size: everything that its matrices follow from.
 
     Attributes:
-        met: spatial size of the map that it resampled.
-        skipped: samples per axis before the first one that counts.
-        lengths: samples that each axis counted.
+        size: spatial size of the map that it was given.
+        channels: of that map.
+        axes: what it did to each axis, counted from the first sample that is not skipped.
+        skipped: samples per axis before that.
         output: spatial size of the result.
-        taps: of the convolution that runs with it as one unit, if one does.
-        route: the order in which they run.
-        groups: of the convolution.
+        kernel: of the convolution that ran with it, if one did.
     """
 
-    met: Size
+    size: Size
+    channels: int
+    axes: tuple[Axis, ...]
     skipped: Size
-    lengths: Size
     output: Size
-    taps: tuple[Taps, ...] | None = None
-    route: Route | None = None
-    groups: int = 1
+    kernel: Kernel | None = None
 
-
-@dataclass
-class Constant:
-    """What a frozen layer does to one size: a matrix per axis, or None, before a convolution and after it.
-
-    Attributes:
-        before, after: float64 matrices, or the names of buffers that hold them.
-        how: how the convolution of an interleaved map runs; None to call it as it is.
-    """
-
-    before: list[Any]
-    after: list[Any]
-    how: Convolving | None = None
+    @property
+    def extents(self) -> tuple[Size, Size, bool]:
+        """The first arguments of `fusion.programs`."""
+        lengths = tuple([axis.length for axis in self.axes])
+        return lengths, self.output, isinstance(self.axes[0], LearnedAxis)
 
 
 @dataclass
@@ -87,87 +68,6 @@ class Record:
     calls: dict[Key, Call] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None
-
-
-class Frozen(nn.Module):
-    """What `freeze_` puts in the place of a learned layer: constant matrices as buffers, and no parameter.
-
-    Args:
-        name: of the layer, for messages.
-        operators: by key, the matrices, in float64.
-        outputs: by key, the spatial size of the output.
-        mode, align_corners: for what enlarges, those of `torch.nn.functional.interpolate`; there are no matrices then.
-        geometry: of the layer that it hangs under.
-        dtype, device: of the buffers.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *output), for the sizes that it was made for.
-
-    Raises:
-        ValueError: the map has another size.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        operators: dict[Key, Constant],
-        outputs: dict[Key, Size],
-        mode: str | None = None,
-        align_corners: bool | None = None,
-        geometry: Geometry | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__()
-        self.name, self.outputs, self.geometry = name, outputs, geometry
-        self.mode, self.align_corners = mode, align_corners
-        # By key, the buffer of each axis. Axes and sizes with the same matrix share one.
-        self.constants: dict[Key, Constant] = {}
-        made: dict[str, Tensor] = {}
-        for key, constant in operators.items():
-            before, after = (
-                [None if m is None else _number(made, m) for m in matrices]
-                for matrices in (constant.before, constant.after)
-            )
-            self.constants[key] = Constant(before, after, constant.how)
-        for buffer, matrix in made.items():
-            self.register_buffer(buffer, matrix.to(device, dtype))
-
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
-        """Resample, after `convolution` if one is given. `lengths` is what the learned layer was told at freezing."""
-        at = _key(tuple(x.shape[2:]), lengths, convolution)
-        for key, output in self.outputs.items():
-            if key == at:
-                if self.mode is not None:
-                    return F.interpolate(x, output, mode=self.mode, align_corners=self.align_corners)
-                constant = self.constants[key]
-                x = self._multiply(x, constant.before)
-                if convolution is not None:
-                    if constant.how is None:
-                        x = run(convolution, x)
-                    else:
-                        weight, bias = convolution.weight, convolution.bias
-                        x = constant.how.run(x, weight, bias)  # type: ignore[arg-type]
-                return self._multiply(x, constant.after)
-        # Where only what it was told differs, the size alone would say nothing.
-        alike = any(key[:1] == at[:1] for key in self.outputs)
-        words = [_words(key) if alike else f"{key[0]}" for key in (at, *self.outputs)]
-        known = f"maps of size {', '.join(words[1:])}" if self.outputs else "no map, as no example input reached it"
-        raise ValueError(
-            f"layer {self.name!r} was frozen for {known}; got size {words[0]}: freeze the learned model with one more "
-            "example input, which leads to this size here"
-        )
-
-    def _multiply(self, x: Tensor, names: Sequence[str | None]) -> Tensor:
-        if not any(names):
-            return x
-        x = autocast(x)
-        matrices = [None if n is None else getattr(self, n).to(x.dtype) for n in names]
-        return (_matmul if _exporting() else multiply_axes)(x, matrices)
-
-    def extra_repr(self) -> str:
-        sizes = ", ".join(f"{size} to {output}" for (size, *_), output in self.outputs.items())
-        return f"sizes: {sizes or 'none'}" if self.mode is None else f"sizes: {sizes}, mode={self.mode!r}"
 
 
 def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
@@ -203,36 +103,31 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         raise ValueError(
             "example_inputs must have at least one entry, whose map sizes the model is frozen for, got none"
         )
-    root = nn.ModuleDict({"model": model})  # so that every learned layer has a parent
+    root = nn.ModuleDict({"model": model})  # every learned layer has a parent now
     places = list(_places(root))
     records: dict[nn.Module, Record] = {}
     for _, name, child, qualified in places:
-        if isinstance(child, _LEARNED):
-            layer = qualified.removeprefix("model.")
-            records.setdefault(child, Record(layer.removesuffix(f".{CHILD}") if name == CHILD else layer))
+        layer = qualified.removeprefix("model.")
+        records.setdefault(child, Record(layer.removesuffix(f".{CHILD}") if name == CHILD else layer))
     if records:
         _record(model, records, example_inputs)
         if not any(record.calls for record in records.values()):
             raise ValueError(
                 "example_inputs reached no learned layer of the model; give inputs that do, and freeze before compiling"
             )
-    swaps: list[tuple[nn.Module, str, Frozen | None]] = []
-    made: dict[nn.Module, Frozen] = {}
-    for parent, name, child, _ in places:
-        if isinstance(child, SizeOf):
-            swaps.append((parent, name, None))
-            continue
-        if child not in made:
-            record = records[child]
-            # A tensor born in inference mode could not be used for training later.
-            with torch.inference_mode(False), torch.no_grad():
-                operators = {key: _operators(child, key[0], call) for key, call in record.calls.items()}
-                made[child] = _frozen(child, record, operators)
-        swaps.append((parent, name, made[child]))
+    # A tensor born in inference mode could not be used for training later.
+    with torch.inference_mode(False), torch.no_grad():
+        made = {id(child): _made(parent, child, records[child]) for parent, _, child, _ in places}
     # Nothing was changed so far, and nothing can fail from here on.
-    for parent, name, frozen in swaps:
-        if frozen is None:
-            _unhook(parent, resample_output, note_input)
+    for module in list(root.modules()):
+        if module.__dict__.pop(NAMES, None) is not None:
+            put_off(module)
+    for parent, name, child, _ in places:
+        frozen = made[id(child)]
+        if isinstance(frozen, FrozenConv):
+            _exchange(root, parent, frozen)
+        elif frozen is None:
+            put_off(parent)
             delattr(parent, name)
         else:
             parent._modules[name] = frozen
@@ -240,12 +135,12 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
 
 
 def _places(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
-    """Each place where a learned layer or a note of a size is registered: parent, name, module, qualified name."""
+    """Each place where a learned layer is registered: parent, name, module, qualified name."""
     for prefix, parent in root.named_modules():
-        if isinstance(parent, Resample):  # its operator goes with it
+        if isinstance(parent, Place):  # its operator goes with it
             continue
         for name, child in parent._modules.items():
-            if isinstance(child, (*_LEARNED, SizeOf)):
+            if isinstance(child, _LEARNED):
                 yield parent, name, child, f"{prefix}.{name}" if prefix else name
 
 
@@ -254,8 +149,7 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
     handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        x, told, convolution = positional(module, args, kwargs)
-        _note(module, records[module], x, told, convolution, output)
+        _note(module, records[module], positional(module, args, kwargs), output)
 
     try:
         handles.extend(module.register_forward_hook(note, prepend=True, with_kwargs=True) for module in records)
@@ -268,37 +162,31 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
             handle.remove()
 
 
-def _note(
-    module: nn.Module, record: Record, x: Tensor, told: Sequence[int] | None, convolution: Any, output: Tensor
-) -> None:
+def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> None:
+    x, told, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
+    pool = module.pool if isinstance(module, Leads) else module
+    kernel = None
+    if convolution is not None:
+        kernel = kernel_for(convolution, getattr(pool, "norm", "forward"))
+        x = (
+            x if kernel is not None else getattr(convolution, "unstrided", convolution)(x)
+        )  # one that runs by itself: what counts is its result
     size = tuple(x.shape[2:])
-    taps = None if convolution is None else walk(convolution, getattr(_pool_of(module), "norm", "forward"))
-    # A convolution that runs by itself is called as it is: the operator's matrices are those of its output.
-    if taps is not None:
-        met: Size = tuple(tap.output_length(n) for tap, n in zip(taps, size, strict=True))
-    elif convolution is not None:
-        met = tuple(run(convolution, x).shape[2:])
+    met = size if kernel is None else convolved(kernel, size)
+    skipped = (0,) * len(size)
+    if isinstance(module, Leads):
+        skipped = tuple(module.geometry.offset(met))
+        axes: tuple[Axis, ...] = module.pool.axes(module.lengths(size, kernel is not None, told))
+    elif isinstance(module, Place):
+        axes = tuple([SpectralAxis(n, h) for n, h in zip(met, output.shape[2:], strict=True)])
     else:
-        met = size
-    skipped, lengths = (0,) * len(size), met
-    if not isinstance(module, Resample):
-        lengths = met if told is None else tuple(told)
-    elif module.pool is not None:
-        assert module.grid is not None
-        lengths = module.grid
-        if module.geometry is not None:
-            skipped = tuple(module.geometry.offset(met))
-    chosen, groups = None, 1
-    if taps is not None and convolution is not None:
-        groups = convolution.groups
-        channels = (x.shape[1], output.shape[1], groups)
-        chosen = choose(size, channels, taps, tuple(output.shape[2:]), x.device)
-    key = _key(size, told, convolution)
-    call = Call(met, skipped, lengths, tuple(output.shape[2:]), taps, chosen, groups)
+        axes = module.axes(met if told is None else tuple(told))
+    key = key_of(size, None if isinstance(module, Place) else told, kernel)
+    call = Call(size, x.shape[1], axes, skipped, tuple(output.shape[2:]), kernel)
     before = record.calls.setdefault(key, call)
     if before != call:
         raise ValueError(
-            f"layer {record.name!r} turns maps of size {_words(key)} into {before.output} and into {call.output}, as "
+            f"layer {record.name!r} turns maps of size {size} into {before.output} and into {call.output}, as "
             "it follows maps elsewhere in the model; freeze one copy of the model per example input"
         )
     if x.dtype == torch.float64:
@@ -306,105 +194,125 @@ def _note(
     record.device = record.device or x.device
 
 
-def _pool_of(module: nn.Module) -> nn.Module | None:
-    return module.pool if isinstance(module, Resample) else module
-
-
-def _operators(module: nn.Module, size: Size, call: Call) -> Constant:
-    """All that a layer did to each axis in one call, as float64 matrices on the host; None where that is nothing."""
-    before: list[Tensor | None] = [None] * len(size)
-    after: list[Tensor | None] = [None] * len(size)
-    if isinstance(module, Resample) and module.mode is not None:
-        return Constant(before, after)
-    pool = _pool_of(module)
-    bands = pool.bands(call.lengths) if isinstance(pool, DiffStrideNd) else None
-    for axis, (n, skipped, length, rows) in enumerate(
-        zip(call.met, call.skipped, call.lengths, call.output, strict=True)
-    ):
-        if isinstance(pool, DiffStrideNd):
-            assert bands is not None
-            whole = band_matrix(bands[axis], pool.norm)
-        else:
-            norm = pool.norm if isinstance(pool, SpectralPoolNd) else "forward"
-            whole = spectral_matrix(length, rows, norm, dtype=torch.float64)
-        matrix = F.pad(onto_samples(whole, n - skipped), (skipped, 0))
-        same = rows == n and torch.allclose(matrix, torch.eye(n, dtype=torch.float64, device="cpu"), rtol=0, atol=1e-9)
-        if call.route is not None and call.route.interleaved and not call.route.early[axis]:
-            assert call.taps is not None
-            before[axis] = interleaved(matrix, call.taps[axis])
-        elif not same:
-            (before if call.route is not None and call.route.early[axis] else after)[axis] = matrix
-    if call.route is not None and call.route.interleaved:
-        assert call.taps is not None
-        return Constant(before, after, convolving(call.route, call.taps, call.groups))
-    return Constant(before, after)
-
-
-def _frozen(module: nn.Module, record: Record, operators: dict[Key, Constant]) -> Frozen:
-    unit = module if isinstance(module, Resample) else Resample()
-    outputs = {key: call.output for key, call in record.calls.items()}
-    frozen = Frozen(
-        record.name, operators, outputs, unit.mode, unit.align_corners, unit.geometry, record.dtype, record.device
-    )
+def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
+    """What takes the place of a learned layer, or of the convolution around it; None where nothing does."""
+    if isinstance(module, Passes):
+        return None
+    chosen = _programs(record)
+    constants = {key: _constant(call, chosen[key]) for key, call in record.calls.items()}
+    made: nn.Module
+    if not isinstance(module, Place):
+        made = Frozen(record.name, constants, record.dtype, record.device)
+    elif roles_of(parent)[-1:] == ("convolution",):
+        return _frozen_convolution(record, constants).train(module.training)
+    else:
+        if isinstance(module, Enlarges):  # only sizes count
+            constants = {key: constant._replace(before=()) for key, constant in constants.items()}
+        made = FrozenPlace(record.name, constants, record.dtype, record.device, module.geometry)
+        if isinstance(module, Enlarges):
+            made.mode, made.align_corners = module.mode, module.align_corners
     for attribute in _HOOKS:
-        setattr(frozen, attribute, getattr(module, attribute))
-    return frozen.train(module.training)
+        setattr(made, attribute, getattr(module, attribute))
+    return made.train(module.training)
 
 
-def _matmul(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """`multiply_axes` for a graph that leaves PyTorch: broadcasting products alone, for any batch and layout."""
-    steps = schedule([None if m is None else (m.shape[0], m.shape[1]) for m in matrices])
-    for axis in (axis for axes, _ in steps for axis in axes):
-        matrix = matrices[axis]
-        assert matrix is not None
-        before, after = x.shape[1 : 2 + axis], x.shape[3 + axis :]
-        if not after:
-            x = x @ matrix.t()
-        elif len(after) == 1:
-            x = matrix @ x
-        else:
-            lines = x.reshape(-1, *before, x.shape[2 + axis], math.prod(after))
-            x = (matrix @ lines).reshape(-1, *before, matrix.shape[0], *after)
-    return x
+def _programs(record: Record) -> dict[Key, Program]:
+    """The program of each call. A convolution runs in one order at all sizes: the cheapest that all of them allow."""
+    where = record.device or torch.device("cpu")
+    options = {
+        key: {_order(p): p for p in programs(*call.extents, call.size, call.kernel, where)}
+        for key, call in record.calls.items()
+    }
+    totals: dict[Any, float] = {}
+    for order in set.intersection(*[set(found) for found in options.values()]) if options else ():
+        costs = [cost(options[key][order], c.size, c.channels, c.kernel) for key, c in record.calls.items()]
+        totals[order] = sum(costs)
+    best = min(totals, key=lambda order: (totals[order], str(order))) if totals else None
+    return {key: found.get(best) or next(iter(found.values())) for key, found in options.items()}
 
 
-def _exporting() -> bool:
-    # PyTorch 2.6 cannot tell export from compilation; the products serve both.
-    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+def _order(program: Program) -> Any:
+    """What programs of one order have in common at any size."""
+    place = next((n for n, step in enumerate(program) if isinstance(step, Convolve)), 0)
+    before = {axis for step in program[:place] if isinstance(step, Apply) for axis in step.product.axes}
+    return tuple(sorted(before)), tuple([step.stride for step in program if isinstance(step, Convolve)])
 
 
-def _key(size: Size, told: Sequence[int] | None, convolution: nn.Module | None) -> Key:
-    kind: Any = None
-    if isinstance(convolution, CONVOLUTIONS):
-        where = (convolution.kernel_size, convolution.padding, convolution.dilation)
-        kind = (convolution.in_channels, convolution.out_channels, convolution.groups, *where)
-    elif convolution is not None:
-        kind = type(convolution).__name__
-    return size, None if told is None or tuple(told) == size else tuple(told), kind
+def _constant(call: Call, program: Program) -> Constant:
+    """A program with its matrices, in float64."""
+    met = call.size if call.kernel is None else convolved(call.kernel, call.size)
+    parts: list[list[tuple[Product, tuple[Tensor, ...]]]] = [[], []]
+    how: Convolve | None = None
+    for step in program:
+        if isinstance(step, Convolve):
+            how = step
+            continue
+        matrices = [
+            _matrix(call.axes[axis], met[axis], call.skipped[axis], taps)
+            for axis, taps in zip(step.product.axes, step.taps, strict=True)
+        ]
+        same = [taps is None and _is_identity(m) for m, taps in zip(matrices, step.taps, strict=True)]
+        if not all(same):
+            parts[0 if how is None else 1].append((step.product, tuple(matrices)))
+    return Constant(tuple(parts[0]), how, tuple(parts[1]), call.output)
 
 
-def _words(key: Key) -> str:
-    size, told, kind = key
-    words = f"{size}" if told is None else f"{size} (told {told})"
-    return words if kind is None else f"{words} after a convolution"
+def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None) -> Tensor:
+    matrix = axis_operator(axis, torch.float64, torch.device("cpu"), samples - skipped).matrix
+    assert isinstance(matrix, Tensor)
+    matrix = F.pad(matrix, (skipped, 0))
+    return matrix if taps is None else interleaved(matrix, taps)
 
 
-def _number(made: dict[str, Tensor], matrix: Tensor) -> str:
-    """The name under which a matrix is kept in `made`, where it is put unless it is there."""
-    for name, other in made.items():
-        if torch.equal(other, matrix):
-            return name
-    name = f"matrix{len(made)}"
-    made[name] = matrix
-    return name
+def _is_identity(matrix: Tensor) -> bool:
+    rows, columns = matrix.shape
+    eye = torch.eye(columns, dtype=matrix.dtype, device="cpu")
+    return rows == columns and torch.allclose(matrix, eye, rtol=0, atol=1e-9)
 
 
-def _unhook(module: nn.Module, *hooks: Any) -> None:
-    for kept, notes in (
-        (module._forward_hooks, (module._forward_hooks_with_kwargs, module._forward_hooks_always_called)),
-        (module._forward_pre_hooks, (module._forward_pre_hooks_with_kwargs,)),
-    ):
-        for key in [key for key, hook in kept.items() if hook in hooks]:
-            del kept[key]
-            for note in notes:
-                note.pop(key, None)
+def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> FrozenConv:
+    """Products before and after a convolution, which `_exchange` puts between them."""
+    before: dict[Key, Constant] = {}
+    after: dict[Key, Constant] = {}
+    for (size, *_), constant in constants.items():
+        how = constant.convolution
+        first, last = ((), constant.before) if how is None else (constant.before, constant.after)
+        between = list(size)
+        for product, _ in first:
+            for axis, rows in zip(product.axes, product.rows, strict=True):
+                between[axis] = rows
+        before[size, None, None] = Constant(first, None, (), tuple(between))
+        here = Constant(last, None, (), constant.output)
+        known = after.setdefault((size if how is None else how.size, None, None), here)
+        if known.output != here.output or str(known.before) != str(here.before):
+            raise ValueError(
+                f"layer {record.name!r} turns its maps into {known.output} and into {here.output}, as it follows maps "
+                "elsewhere in the model; freeze one copy of the model per example input"
+            )
+    frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None))
+    if not constants or any(constant.before for constant in before.values()):
+        frozen.add_module("before", FrozenPlace(record.name, before, record.dtype, record.device))
+    frozen.add_module("conv", nn.Identity())
+    if any(constant.before for constant in after.values()):
+        frozen.add_module("after", FrozenPlace(record.name, after, record.dtype, record.device))
+    return frozen
+
+
+def _exchange(root: nn.Module, conv: Any, frozen: FrozenConv) -> None:
+    """Put a frozen convolution in the place of the converted one, which becomes what it was, and a part of it."""
+    put_off(conv)
+    delattr(conv, CHILD)
+    conv.stride = (1,) * len(conv.kernel_size)
+    if frozen.how is not None:
+        conv.stride, conv.padding, conv.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
+    for name in _HOOKS:  # the user's hooks saw the map before and after both
+        setattr(frozen, name, getattr(conv, name))
+        setattr(conv, name, copy.copy(getattr(nn.Identity(), name)))
+    for key, hook in list(frozen._forward_pre_hooks.items()):
+        if type(hook).__module__.startswith("torch.nn.utils"):  # these make the weight
+            conv._forward_pre_hooks[key] = frozen._forward_pre_hooks.pop(key)
+    for parent in list(root.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is conv:
+                parent._modules[name] = frozen
+    frozen.conv = conv

@@ -4,28 +4,29 @@ Both multiply every spatial axis by a small real matrix. No transform runs and n
 of many hundred samples.
 """
 
-import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from anystride.ops.fusion import autocast, convolved_shape, resample
-from anystride.ops.matrix import NORMS, AxisOperator, Taps, band_matrix, learned_axis, spectral_axis
-from anystride.ops.window import RAMPS, Band, band
+from anystride.checks import check_choice, check_input, check_smoothness, check_stride, per_axis
+from anystride.ops.autograd import resample
+from anystride.ops.matrix import NORMS, LearnedAxis, SpectralAxis, band_matrix
+from anystride.ops.window import RAMPS, band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
 
-T = TypeVar("T")
+Ramp = Literal["outer", "inner"]
+Norm = Literal["forward", "ortho", "backward"]
 
 
 def diffstride(
     x: Tensor,
     stride: float | Sequence[float] | Tensor,
     smoothness: float | Sequence[float] = 4.0,
-    ramp: str = "outer",
-    norm: str = "forward",
+    ramp: Ramp = "outer",
+    norm: Norm = "forward",
 ) -> Tensor:
     """Low-pass and downsample every spatial axis at a stride that can be learned (Algorithm 1, Eq. 3 to 5).
 
@@ -66,10 +67,12 @@ def diffstride(
     values: tuple[float, ...] = per_axis("stride", host, axes)
     for value, length in zip(values, x.shape[2:], strict=True):
         check_stride(value, length)
-    return downsample(x, stride, [band(*at, ramp) for at in zip(x.shape[2:], values, widths, strict=True)], norm)
+    learns = torch.is_grad_enabled() and stride.requires_grad
+    bands = [band(*axis, ramp) for axis in zip(x.shape[2:], values, widths, strict=True)]
+    return resample(x, tuple([LearnedAxis.of(each, norm, learns) for each in bands]), stride)
 
 
-def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forward") -> Tensor:
+def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: Norm = "forward") -> Tensor:
     """Keep the lowest frequencies that a smaller map can hold (Rippel et al., 2015; section 2.3).
 
     Args:
@@ -94,36 +97,15 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: str = "forw
     for length, size in zip(x.shape[2:], sizes, strict=True):
         if not (size == int(size) and 1 <= size <= length):
             raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
-    return resize(x, [int(size) for size in sizes], norm)
-
-
-def resize(
-    x: Tensor,
-    output_size: Sequence[int],
-    norm: str = "forward",
-    lengths: Sequence[int] | None = None,
-    convolution: nn.Module | None = None,
-) -> Tensor:
-    """`spectral_pool` for arguments that were checked, to smaller or larger sizes, as `downsample` does it."""
-    counted = convolved_shape(x, convolution)[2:] if lengths is None else tuple(lengths)
-
-    def make(axis: int, like: Tensor, samples: int, taps: Taps | None) -> AxisOperator | None:
-        length, size = counted[axis], output_size[axis]
-        if taps is None and size == length == samples:
-            return None
-        return spectral_axis(length, size, norm, like.dtype, like.device, samples, taps)
-
-    if x.is_meta:
-        return x.new_empty(*convolved_shape(x, convolution)[:2], *output_size)
-    return resample(autocast(x), make, output_size, norm, convolution=convolution)
+    return resample(x, tuple([SpectralAxis(n, int(h), norm) for n, h in zip(x.shape[2:], sizes, strict=True)]))
 
 
 def resampling_matrix(
     length: int,
     stride: float,
     smoothness: float = 4.0,
-    ramp: str = "outer",
-    norm: str = "forward",
+    ramp: Ramp = "outer",
+    norm: Norm = "forward",
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -157,68 +139,3 @@ def resampling_matrix(
     check_smoothness((smoothness,))
     check_stride(stride, length)
     return band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
-
-
-def downsample(
-    x: Tensor, stride: Tensor, bands: Sequence[Band], norm: str, convolution: nn.Module | None = None
-) -> Tensor:
-    """`diffstride` for arguments that were checked, with what each axis keeps; after a `convolution` that `unit` knows.
-
-    Strides of the bands are clamped to what each axis can use; the gradient reaches `stride` as if they had not been,
-    so a stride that stands at a bound, or beyond it, still learns. Where a band counts other samples than are there,
-    missing ones repeat the last, and what exceeds them is ignored (`resampling.onto_samples`).
-    """
-
-    learns = torch.is_grad_enabled() and stride.requires_grad
-
-    def make(axis: int, like: Tensor, samples: int, taps: Taps | None) -> AxisOperator | None:
-        at = bands[axis]
-        if taps is None and at.length == samples == 1:
-            return None
-        return learned_axis(at, norm, like.dtype, like.device, samples, taps, learns)
-
-    output_size = [at.output_length for at in bands]
-    if x.is_meta:
-        return x.new_empty(*convolved_shape(x, convolution)[:2], *output_size)
-    return resample(autocast(x), make, output_size, norm, stride, convolution)
-
-
-def check_input(x: Tensor, axes: int | None = None) -> None:
-    """Raise unless `x` is a floating-point (N, C, *spatial) with `axes` spatial axes, or with any number of them."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x must be a floating-point tensor, got {got}; convert it, for example with x.float()")
-    if axes is None and x.dim() < 3:
-        raise ValueError(f"x must be (N, C, *spatial) with at least one spatial axis, got shape {tuple(x.shape)}")
-    if axes is not None and x.dim() != axes + 2:
-        spatial = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
-        raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def check_stride(stride: float, length: int) -> None:
-    """Raise unless an axis of `length` samples can be downsampled by `stride` (section 2.4); one sample can stay."""
-    if not (1 <= stride < length or stride == length == 1):
-        raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {stride}")
-
-
-def check_smoothness(smoothness: Sequence[float]) -> None:
-    """Raise unless every R is positive and finite."""
-    for value in smoothness:
-        if not 0 < value < math.inf:
-            raise ValueError(
-                f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
-            )
-
-
-def per_axis(name: str, value: T | Sequence[T], axes: int) -> tuple[T, ...]:
-    """One value per spatial axis, from a value for all of them or a sequence."""
-    values = tuple(value) if isinstance(value, Sequence) else (value,)
-    if len(values) not in (1, axes):
-        raise ValueError(f"{name} must be one value or one per spatial axis ({axes}), got {len(values)}: {values}")
-    return values if len(values) == axes else values * axes

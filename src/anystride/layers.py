@@ -1,35 +1,34 @@
-"""DiffStride and spectral pooling as modules: they hold parameters and call `functional`."""
+"""DiffStride and spectral pooling as modules: they hold parameters and run the operator."""
 
-import functools
-import itertools
-import math
-import weakref
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from anystride.compiling import join_graphs, leave_graphs
-from anystride.functional import (
+from anystride.checks import (
     check_choice,
+    check_grid,
     check_input,
+    check_size,
     check_smoothness,
-    downsample,
+    check_strides,
     per_axis,
-    resize,
-    spectral_pool,
 )
-from anystride.ops.fusion import convolved_shape, settle
-from anystride.ops.matrix import NORMS
-from anystride.ops.window import RAMPS, Band, band, stride_bounds
+from anystride.convolution import take_in
+from anystride.functional import Norm, Ramp
+from anystride.ops.autograd import resample
+from anystride.ops.cache import remembered
+from anystride.ops.fusion import Kernel, convolved
+from anystride.ops.matrix import NORMS, Axis, LearnedAxis, SpectralAxis, tables
+from anystride.ops.window import RAMPS, Band, band
+from anystride.stride import HasStride
 
-_live: "weakref.WeakSet[DiffStrideNd]" = weakref.WeakSet()
-# Counts calls of layers, so that the order in which data met them can be told afterwards.
-_calls = itertools.count(1)
+Grid = int | Literal["free", "fixed"]
 
 
-class DiffStrideNd(nn.Module):
+class DiffStrideNd(HasStride):
     """Downsampling whose stride is a parameter (Algorithm 1); use `DiffStride1d`, `DiffStride2d` or `DiffStride3d`.
 
     The parameter is float32 whatever the model's dtype. Its value in use is clamped to what the map can take
@@ -56,48 +55,27 @@ class DiffStrideNd(nn.Module):
         TypeError: the input is not floating point.
     """
 
-    spatial_dims: ClassVar[int]
-    stride: nn.Parameter
-
     def __init__(
         self,
         stride: float | Sequence[float] = 2.0,
         smoothness: float | Sequence[float] = 4.0,
         shared: bool = False,
-        ramp: str = "outer",
-        norm: str = "forward",
-        grid: int | str = "free",
+        ramp: Ramp = "outer",
+        norm: Norm = "forward",
+        grid: Grid = "free",
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
-        leave_graphs(DiffStrideNd)
         check_choice("ramp", ramp, RAMPS)
         check_choice("norm", norm, NORMS)
         start = check_strides(per_axis("stride", stride, self.spatial_dims))
         if shared and len(set(start)) > 1:
             raise ValueError(f"stride must be a single value when shared=True, got {start}")
+        super().__init__(start[:1] if shared else start, device)
         self.smoothness = per_axis("smoothness", smoothness, self.spatial_dims)
         check_smoothness(self.smoothness)
         self.shared, self.ramp, self.norm, self.grid = shared, ramp, norm, grid
-        self._start = start[:1] if shared else start
-        self.stride = nn.Parameter(torch.tensor(self._start, dtype=torch.float32, device=device))
-        # The parameter that carries our hook, in a tuple, or the module would list it as a second parameter.
-        self._watched: tuple[nn.Parameter] | None = None
-        # Its version and values when the host last read them.
-        self._host: tuple[tuple[int, int], tuple[float, ...]] | None = None
-        # What its maps could take since the last backward pass, per axis.
-        self._bounds: list[tuple[float, float]] | None = None
-        self._projected = False
-        # The number of its last call; 0 before the first.
-        self._call = 0
         # Output sizes that stay, by the lengths of the input.
         self._held: dict[tuple[int, ...], tuple[int, ...]] = {}
-        _live.add(self)
-
-    def reset_parameters(self) -> None:
-        """Put the stride back to its initial value."""
-        with torch.no_grad():
-            self.stride.copy_(torch.tensor(self._start))
 
     def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
         """Downsample.
@@ -108,20 +86,33 @@ class DiffStrideNd(nn.Module):
             convolution: a module to run before: the result is that of `self(convolution(x))`. Where it is one of
                 torch's convolutions at stride 1, both run in the order that costs least, mostly at the output's
                 resolution. It keeps its parameters; one with hooks runs by itself first.
-        """
-        check_input(x, self.spatial_dims)
-        if torch._C._current_graph_task_id() < 0:  # a checkpoint that runs anew in a backward pass is no new call
-            self._call = next(_calls)
-        self._watch()
-        return self.inside(x, lengths, convolution)
 
-    def inside(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
-        """The part of `forward` that can be in a compiler's graph."""
-        x, convolution = settle(x, convolution, self.norm)
-        counted = tuple(convolved_shape(x, convolution)[2:] if lengths is None else lengths)
-        if not torch.compiler.is_compiling():
-            self._note_bounds(counted)
-        return downsample(x, self.stride, self.bands(counted), self.norm, convolution)
+        Returns:
+            (N, C, *output_size), with the channels of the convolution where there is one.
+        """
+        if self._grid == "fixed":
+            return self._downsample(x, lengths, convolution)
+        if exporting() and not torch.compiler.is_dynamo_compiling():  # a compiler answers both with yes
+            raise RuntimeError(
+                "torch.export cannot hold sizes that follow a learned stride: export after "
+                "anystride.freeze_(model, example_input)"
+            )
+        return outside_graphs(DiffStrideNd._downsample)(self, x, lengths, convolution)
+
+    def _downsample(self, x: Tensor, lengths: Sequence[int] | None, convolution: Any) -> Tensor:
+        check_input(x, self.spatial_dims)
+        kernel = None
+        if convolution is not None:
+            x, kernel = take_in(x, convolution, self.norm)
+        counted = tuple(x.shape[2:]) if lengths is None and kernel is None else _counted(x, lengths, kernel)
+        if torch.compiler.is_compiling():
+            axes: tuple[Axis, ...] = tuple([LearnedAxis.of(at, self.norm) for at in self.bands(counted)])
+        else:
+            self._watch(counted)
+            axes = self.axes(counted, torch.is_grad_enabled() and self.stride.requires_grad)
+        if kernel is None:
+            return resample(x, axes, self.stride)
+        return resample(x, axes, self.stride, kernel, convolution.weight, convolution.bias)
 
     def bands(self, lengths: Sequence[int]) -> list[Band]:
         """What each axis of so many samples keeps at the current stride, on the grid that it has or now gets."""
@@ -135,28 +126,32 @@ class DiffStrideNd(nn.Module):
             parts: Any = self.stride.detach().double().expand(self.spatial_dims).unbind()
             static = zip(at, parts, self.smoothness, held, strict=True)
             return [band(length, stride, width, self.ramp, h) for length, stride, width, h in static]
-        each_axis = list(zip(at, self._values(), self.smoothness, strict=True))
-        bands = [band(*each, self.ramp) for each in each_axis]
-        if self.grid == "free":
-            return bands
-        sizes = tuple(each.output_length for each in bands)
-        if self.grid == "fixed":
-            sizes = self._held.setdefault(at, sizes)
+        return [axis.band for axis in self.axes(at)]
+
+    def axes(self, lengths: tuple[int, ...], learns: bool = False) -> tuple[LearnedAxis, ...]:
+        """What is done to axes of so many samples at the current stride."""
+        at = lengths, self.stride_values(), self.smoothness, self.ramp, self.norm, learns
+        if self._grid == "free":
+            return learned_axes(*at)
+        sizes = tuple([axis.output_length for axis in learned_axes(*at)])
+        if self._grid == "fixed":
+            sizes = self._held.setdefault(lengths, sizes)
         else:
-            n = int(self.grid)
-            sizes = tuple(min(length, -(-h // n) * n) for length, h in zip(at, sizes, strict=True))
-        return [band(*each, self.ramp, h) for each, h in zip(each_axis, sizes, strict=True)]
+            n = int(self._grid)
+            sizes = tuple([min(length, -(-h // n) * n) for length, h in zip(lengths, sizes, strict=True)])
+        return learned_axes(*at, sizes)
 
     @property
-    def grid(self) -> int | str:
+    def grid(self) -> Grid:
         """How output sizes follow the stride: "free", a whole number, or "fixed"."""
         return self._grid
 
     @grid.setter
-    def grid(self, grid: int | str) -> None:
+    def grid(self, grid: Grid) -> None:
         check_grid(grid)
         self._grid = grid
-        join_graphs(self, grid == "fixed")
+        if grid == "fixed":  # to a compiler, tables are constants; importing it takes a second
+            torch.compiler.assume_constant_result(tables)
 
     def regrid(self) -> None:
         """With `grid="fixed"`: give up the sizes that were held. The next call takes those of its stride."""
@@ -164,118 +159,61 @@ class DiffStrideNd(nn.Module):
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input, at the current stride."""
-        return tuple(each.output_length for each in self.bands(check_size(input_size, self.spatial_dims)))
-
-    def effective_stride(self) -> Tensor:
-        """The stride in use, (n,) or (1,) as the parameter: clamped to what the last maps could take.
-
-        Its gradient passes the clamp.
-        """
-        value = self.stride.detach()
-        clamped = [part.clamp(low, high) for part, (low, high) in zip(value.split(1), self._range(), strict=True)]
-        return torch.cat(clamped) + (self.stride - value)
+        return tuple([at.output_length for at in self.bands(check_size(input_size, self.spatial_dims))])
 
     def extra_repr(self) -> str:
-        values = self._values()
+        values = self.stride_values()
         stride = values[0] if len(set(values)) == 1 else values
         smoothness = self.smoothness[0] if len(set(self.smoothness)) == 1 else self.smoothness
         grid = "" if self.grid == "free" else f", grid={self.grid!r}"
         kind = f"shared={self.shared}, ramp={self.ramp!r}, norm={self.norm!r}{grid}"
         return f"stride={stride}, smoothness={smoothness}, {kind}"
 
-    def _values(self) -> tuple[float, ...]:
-        """The parameter's values on the host, one per axis.
 
-        Where reading waits for a device, all layers there are read together, once per change of theirs.
-        """
-        stride = self.stride
-        if stride.is_meta:
-            values = self._start
-        elif not reading_waits(stride):
-            values = tuple(stride.detach().tolist())
-        else:
-            if self._host is None or self._host[0] != _version(stride):
-                stale = [layer for layer in _live if layer._is_stale(stride.device)]
-                _read(stale if self in stale else [self])
-            assert self._host is not None
-            values = self._host[1]
-        if any(math.isnan(value) for value in values):
-            raise ValueError(f"stride is {values}: training has diverged; lower the learning rate (or only stride_lr)")
-        return values * (self.spatial_dims // len(values))
-
-    def _is_stale(self, device: torch.device) -> bool:
-        stride = self.stride
-        return stride.device == device and (self._host is None or self._host[0] != _version(stride))
-
-    def _range(self) -> list[tuple[float, float]]:
-        """Bounds per entry of the parameter, as wide as any axis that it serves allows."""
-        bounds = self._bounds or [(1.0, math.inf)] * self.spatial_dims
-        if len(self._start) == 1:
-            return [(min(low for low, _ in bounds), max(high for _, high in bounds))]
-        return bounds
-
-    def _note_bounds(self, size: Sequence[int]) -> None:
-        """Remember what this map can take, together with others since the last backward pass."""
-        bounds = [stride_bounds(n, width, self.ramp) for n, width in zip(size, self.smoothness, strict=True)]
-        if self._bounds is not None and not self._projected:
-            bounds = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(bounds, self._bounds, strict=True)]
-        self._bounds, self._projected = bounds, False
-
-    def _watch(self) -> None:
-        stride = self.stride
-        if self._watched is not None and self._watched[0] is stride:
-            return
-        if stride.is_leaf and stride.requires_grad and isinstance(stride, nn.Parameter):
-            # A hook that owned the layer would keep it alive: the parameter belongs to the layer, out of sight of gc.
-            project = weakref.WeakMethod(self._project)
-            stride.register_post_accumulate_grad_hook(functools.partial(_project_if_alive, project))
-            self._watched = (stride,)
-
-    @torch.no_grad()
-    def _project(self, stride: Tensor) -> None:
-        """Before the optimiser steps: start its step from within the range."""
-        for value, (low, high) in zip(stride.split(1), self._range(), strict=True):
-            value.clamp_(low, high)
-        self._projected = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to this very parameter: a copy has its own."""
-        return {**self.__dict__, "_watched": None, "_host": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        leave_graphs(DiffStrideNd)
-        _live.add(self)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffStrideNd":
-        def keep_float32(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == torch.float32 else tensor.to(moved.device)
-
-        super()._apply(keep_float32, recurse)  # type: ignore[no-untyped-call]
-        return self
+@remembered
+def learned_axes(
+    lengths: tuple[int, ...],
+    strides: tuple[float, ...],
+    smoothness: tuple[float, ...],
+    ramp: str,
+    norm: str,
+    learns: bool,
+    sizes: tuple[int, ...] | None = None,
+) -> tuple[LearnedAxis, ...]:
+    """What a layer does to axes of so many samples, whose output sizes may be given."""
+    held = (None,) * len(lengths) if sizes is None else sizes
+    each_axis = zip(lengths, strides, smoothness, held, strict=True)
+    return tuple([LearnedAxis.of(band(n, stride, width, ramp, h), norm, learns) for n, stride, width, h in each_axis])
 
 
-def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:
-    alive = project()
-    if alive is not None:
-        alive(stride)
+def _counted(x: Tensor, lengths: Sequence[int] | None, kernel: Kernel | None) -> tuple[int, ...]:
+    if lengths is not None:
+        return tuple(lengths)
+    size = tuple(x.shape[2:])
+    return size if kernel is None else convolved(kernel, size)
 
 
-def reading_waits(stride: Tensor) -> bool:
-    """Whether the host must wait for a device to see the stride's value."""
-    return stride.device.type != "cpu"
+def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, kept out of a compiler's graphs.
+
+    Sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where outside of
+    its graphs it sees no more than a map whose size sometimes changes. Without a compiler, which takes a second to
+    import, the function is returned as it is.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return function
+    if function not in _outside:
+        reason = "sizes follow a learned stride; use grid='fixed', or anystride.freeze_ before an export"
+        _outside[function] = torch.compiler.disable(function, reason=reason)
+    return _outside[function]
 
 
-def _version(stride: Tensor) -> tuple[int, int]:
-    return stride._version, stride.data_ptr()
+_outside: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
 
-def _read(layers: Sequence[DiffStrideNd]) -> None:
-    """Bring the strides of layers that share a device to the host: one transfer."""
-    values = iter(torch.cat([layer.stride.detach() for layer in layers]).tolist())
-    for layer in layers:
-        layer._host = _version(layer.stride), tuple(next(values) for _ in range(layer.stride.numel()))
+def exporting() -> bool:
+    """Whether torch.export runs; PyTorch 2.6 cannot tell it from compilation."""
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
 class DiffStride1d(DiffStrideNd):
@@ -337,7 +275,7 @@ class SpectralPoolNd(nn.Module):
         self,
         stride: float | Sequence[float] | None = None,
         output_size: int | Sequence[int] | None = None,
-        norm: str = "forward",
+        norm: Norm = "forward",
     ) -> None:
         super().__init__()
         check_choice("norm", norm, NORMS)
@@ -347,14 +285,26 @@ class SpectralPoolNd(nn.Module):
         self.size = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
         self.norm = norm
 
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None) -> Tensor:
-        """Downsample; `lengths` and `convolution` as in `DiffStrideNd.forward`."""
+    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: Any = None) -> Tensor:
+        """Downsample; `lengths` and `convolution` as in `DiffStride2d.forward`."""
         check_input(x, self.spatial_dims)
-        x, convolution = settle(x, convolution, self.norm)
-        if lengths is None and convolution is None:
-            return spectral_pool(x, self.output_size(x.shape[2:]), self.norm)
-        counted = convolved_shape(x, convolution)[2:] if lengths is None else lengths
-        return resize(x, self.output_size(counted), self.norm, counted, convolution)
+        kernel = None
+        if convolution is not None:
+            x, kernel = take_in(x, convolution, self.norm)
+        counted = _counted(x, lengths, kernel)
+        axes = self.axes(counted)
+        if kernel is None:
+            return resample(x, axes)
+        return resample(x, axes, None, kernel, convolution.weight, convolution.bias)
+
+    def axes(self, lengths: Sequence[int]) -> tuple[SpectralAxis, ...]:
+        """What is done to axes of so many samples."""
+        axes = []
+        for size, length in zip(self.output_size(lengths), lengths, strict=True):
+            if not 1 <= size <= length:
+                raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
+            axes.append(SpectralAxis(length, int(size), self.norm))
+        return tuple(axes)
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input."""
@@ -400,25 +350,3 @@ class SpectralPool3d(SpectralPoolNd):
     """
 
     spatial_dims = 3
-
-
-def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
-    """The spatial size as integers; raise unless there is one per axis."""
-    if len(input_size) != axes:
-        raise ValueError(f"input_size must have one entry per spatial axis ({axes}), got {tuple(input_size)}")
-    return tuple(input_size)
-
-
-def check_grid(grid: int | str) -> None:
-    """Raise unless it is "free", "fixed" or a whole number of at least 1."""
-    if grid not in ("free", "fixed") and not (isinstance(grid, int) and not isinstance(grid, bool) and grid >= 1):
-        raise ValueError(f"grid must be 'free', 'fixed' or a whole number of at least 1, got {grid!r}")
-
-
-def check_strides(strides: Sequence[float]) -> tuple[float, ...]:
-    """The strides as floats; raise unless each is finite and at least 1."""
-    values = tuple(float(value) for value in strides)
-    for value in values:
-        if not 1 <= value < math.inf:
-            raise ValueError(f"stride must be a finite number of at least 1, got {value}")
-    return values

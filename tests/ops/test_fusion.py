@@ -1,7 +1,6 @@
 """A convolution and the operator as one unit: the same function and gradients in every order, with the same weights."""
 
 import copy
-import itertools
 import pickle
 
 import pytest
@@ -19,9 +18,12 @@ from anystride import (
     convert_,
     macs,
 )
-from anystride.ops import fusion as unit
-from anystride.ops.fusion import Route, choose, walk
-from anystride.ops.matrix import Taps
+from anystride.convolution import kernel_for
+from anystride.ops.autograd import bind, program_of, run
+from anystride.ops.fusion import Apply, Convolve, Kernel, convolved, cost, programs
+from anystride.ops.matrix import LearnedAxis, SpectralAxis, Taps
+from anystride.ops.separable import Product  # noqa: F401 - the text of a program names it
+from anystride.ops.window import band
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 POOLS = {"diffstride": (DiffStride1d, DiffStride2d, DiffStride3d)}
@@ -47,11 +49,27 @@ CASES = {
 }
 
 
-def routes(taps):
-    single = tuple(tap.size == 1 and tap.padding == 0 for tap in taps)
-    nothing = (False,) * len(taps)
-    early = dict.fromkeys((nothing, single))
-    return [Route(e, i) for e, i in itertools.product(early, (False, True)) if not (i and all(e))]
+CPU = torch.device("cpu")
+
+
+def prepare(conv, pool, x):
+    """What a pool does to the axes of `conv(x)`, and all programs that do it."""
+    kernel, size = kernel_for(conv, pool.norm), tuple(x.shape[2:])
+    met = convolved(kernel, size)
+    axes = pool.axes(met, True) if hasattr(pool, "ramp") else pool.axes(met)
+    learned = isinstance(axes[0], LearnedAxis)
+    sizes = tuple(axis.output_length for axis in axes)
+    return axes, programs(met, sizes, learned, size, kernel, x.device)
+
+
+def run_as(program, axes, conv, pool, x, **types):
+    """The pool after the convolution, by one program."""
+    segments = bind(program, axes, types.get("dtype", x.dtype), x.device)
+    return run(x, segments, pool.stride if hasattr(pool, "ramp") else None, conv.weight, conv.bias)
+
+
+def interleaves(program):
+    return any(isinstance(step, Convolve) and step.interleaved for step in program)
 
 
 def make(case, method, ramp="inner", **more):
@@ -76,11 +94,10 @@ def test_every_order_is_the_same_function(case, method, ramp, monkeypatch):
     conv, pool, x = make(case, method, ramp, dtype=torch.float64)
     parameters = [*conv.parameters(), *pool.parameters()]
     expected, gradients = outcome(lambda x: pool(conv(x)), x, parameters)
-    taps = walk(conv, "forward")
-    assert taps is not None
-    for route in routes(taps):
-        monkeypatch.setattr(unit, "choose", lambda *_, route=route: route)
-        got, theirs = outcome(lambda x: pool(x, convolution=conv), x, parameters)
+    axes, options = prepare(conv, pool, x)
+    assert len(options) == len(set(options)) > (0 if case == "1x1" else 1)
+    for program in options:
+        got, theirs = outcome(lambda x, program=program: run_as(program, axes, conv, pool, x), x, parameters)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
         for a, b, name in zip(
             theirs, gradients, ["x", *(n for n, _ in conv.named_parameters()), "stride"], strict=False
@@ -88,69 +105,105 @@ def test_every_order_is_the_same_function(case, method, ramp, monkeypatch):
             # A stride is float32 whatever the maps are.
             torch.testing.assert_close(a, b, rtol=1e-5 if name == "stride" else 0, atol=1e-5 if a.dim() == 1 else 1e-11)
         with torch.no_grad():
-            torch.testing.assert_close(pool(x, convolution=conv), expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(run_as(program, axes, conv, pool, x), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pool(x, convolution=conv), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("channels", [4, 24])
-@pytest.mark.parametrize("interleaved", [False, True])
-def test_layouts_stay(layout, channels, interleaved, monkeypatch):
-    monkeypatch.setattr(unit, "choose", lambda *_: Route((False, False), interleaved))
+def test_layouts_stay(layout, channels):
     conv, pool = nn.Conv2d(channels, 8, 3, padding=1).to(memory_format=layout), DiffStride2d(2.2, ramp="inner")
     x = torch.randn(2, channels, 12, 12).to(memory_format=layout).requires_grad_()
-    y = pool(x, convolution=conv)
-    torch.testing.assert_close(y, pool(conv(x)), rtol=0, atol=1e-5)
-    assert y.is_contiguous(memory_format=layout)
-    (grad,) = torch.autograd.grad(y.square().sum(), x)
-    assert grad.is_contiguous(memory_format=layout)
+    axes, options = prepare(conv, pool, x)
+    assert len(options) == 2
+    for program in options:
+        y = run_as(program, axes, conv, pool, x)
+        torch.testing.assert_close(y, pool(conv(x)), rtol=0, atol=1e-5)
+        assert y.is_contiguous(memory_format=layout)
+        (grad,) = torch.autograd.grad(y.square().sum(), x)
+        assert grad.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(dtype, monkeypatch):
+def test_half_precision(dtype):
     conv, pool, x = make("3x3", "diffstride")
     expected = pool(conv(x))
-    monkeypatch.setattr(unit, "choose", lambda *_: Route((False, False), True))
-    got = pool(x.to(dtype), convolution=copy.deepcopy(conv).to(dtype))
-    assert got.dtype == dtype
-    torch.testing.assert_close(got.float(), expected, rtol=0, atol=0.03)
+    half, x = copy.deepcopy(conv).to(dtype), x.to(dtype)
+    axes, options = prepare(half, pool, x)
+    for program in options:
+        got = run_as(program, axes, half, pool, x)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.float(), expected, rtol=0, atol=0.03)
 
 
-def test_autocast(monkeypatch):
+def test_autocast():
     conv, pool, x = make("3x3", "diffstride")
     expected = pool(conv(x))
-    for interleaved in (False, True):
-        monkeypatch.setattr(unit, "choose", lambda *_, i=interleaved: Route((False, False), i))
+    axes, options = prepare(conv, pool, x)
+    for program in options:
         with torch.autocast("cpu", torch.bfloat16):
-            got = pool(x, convolution=conv)
+            assert pool(x, convolution=conv).dtype == torch.bfloat16
+            got = run_as(program, axes, conv, pool, x.bfloat16())
         assert got.dtype == torch.bfloat16
         torch.testing.assert_close(got.float(), expected, rtol=0, atol=0.05)
         got.float().square().mean().backward()
         assert conv.weight.grad.dtype == pool.stride.grad.dtype == torch.float32
 
 
-def test_only_the_input_is_kept(monkeypatch):
+def test_only_the_input_is_kept():
     """An interleaved map is larger than the input, and is made again; it must not wait for the backward pass."""
-    monkeypatch.setattr(unit, "choose", lambda *_: Route((False, False), True))
     conv, pool = nn.Conv2d(8, 8, 3, padding=1, bias=False), DiffStride2d(2.0, ramp="inner")
     x = torch.randn(2, 8, 32, 32, requires_grad=True)
+    axes, options = prepare(conv, pool, x)
+    (program,) = filter(interleaves, options)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        y = pool(x, convolution=conv)
+        y = run_as(program, axes, conv, pool, x)
     large = [t for t in kept if t.numel() >= y.numel()]
     assert {t.data_ptr() for t in large} == {x.data_ptr(), y.data_ptr()}
 
 
+def order(size, channels, kernel, output_size):
+    """The cheapest program, as the axes that are resampled before the convolution, and whether it is interleaved."""
+    met = convolved(kernel, size)
+    axes = tuple(LearnedAxis.of(band(n, n / h, ramp="inner"), "forward") for n, h in zip(met, output_size, strict=True))
+    program = program_of(axes, size, channels, kernel, CPU)
+    place = next(n for n, step in enumerate(program) if isinstance(step, Convolve))
+    return sorted(axis for step in program[:place] for axis in step.product.axes), interleaves(program)
+
+
 def test_the_order_follows_from_the_sizes():
-    cpu = torch.device("cpu")
     three, one = (Taps(3, 1, 1),) * 2, (Taps(1, 1, 0),) * 2
-    assert choose((32, 32), (64, 128, 1), three, (16, 16), cpu) == Route((False, False), True)
-    assert choose((32, 32), (64, 128, 1), three, (24, 24), cpu) == Route((False, False), False)
-    assert choose((32, 32), (64, 128, 1), one, (16, 16), cpu) == Route((True, True), False)
-    assert choose((32, 32), (64, 2, 1), one, (16, 16), cpu) == Route((False, False), False)
-    assert choose((32, 32), (64, 64, 64), three, (16, 16), cpu) == Route((False, False), False)
-    assert choose((100, 64), (64, 64, 1), (Taps(3, 1, 1), one[0]), (50, 32), cpu).early == (False, True)
+    assert order((32, 32), 64, Kernel(three, 128), (16, 16)) == ([0, 1], True)
+    assert order((32, 32), 64, Kernel(three, 128), (24, 24)) == ([], False)
+    assert order((32, 32), 64, Kernel(one, 128), (16, 16)) == ([0, 1], False)
+    assert order((32, 32), 64, Kernel(one, 2), (16, 16)) == ([], False)
+    assert order((32, 32), 64, Kernel(three, 64, 64), (16, 16)) == ([], False)
+    assert 1 in order((100, 64), 64, Kernel((Taps(3, 1, 1), one[0]), 64), (50, 32))[0]
     # Transforms have no interleaved form.
-    assert not choose((4000,), (64, 128, 1), three[:1], (2000,), cpu).interleaved
+    assert not order((4000,), 64, Kernel(three[:1], 128), (2000,))[1]
+
+
+def test_an_interleaved_matrix_has_a_limit():
+    """A kernel as long as a part of its axis would take a matrix of a quarter of a gigabyte."""
+    kernel = Kernel((Taps(250, 1, 0),), 250)
+    (only,) = programs((6151,), (39,), True, (6400,), kernel, CPU)
+    assert not interleaves(only)
+    assert any(map(interleaves, programs((6392,), (39,), True, (6400,), Kernel((Taps(9, 1, 0),), 250), CPU)))
+
+
+def test_a_program_is_data():
+    kernel = Kernel((Taps(3, 1, 1),) * 2, 8)
+    for program in programs((16, 16), (8, 8), True, (16, 16), kernel, CPU):
+        assert all(isinstance(step, Apply | Convolve) for step in program)
+        assert eval(repr(program)) == program
+        assert cost(program, (16, 16), 4, kernel) > 0
+
+
+def test_a_place_that_rests_takes_no_step():
+    axes = (SpectralAxis(12, 12), SpectralAxis(12, 6))
+    (step,) = program_of(axes, (12, 12), 3, None, CPU)
+    assert step.product.axes == (1,)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +220,7 @@ def test_the_order_follows_from_the_sizes():
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_other_modules_run_first(conv):
     pool, x = DiffStride2d(1.7), torch.randn(2, 6, 12, 12)
-    assert walk(conv, "forward") is None
+    assert kernel_for(conv, "forward") is None
     torch.testing.assert_close(pool(x, convolution=conv), pool(conv(x)))
 
 
@@ -182,12 +235,12 @@ def test_hooks_see_what_they_wait_for():
 def test_a_bias_that_would_be_scaled_keeps_its_convolution():
     conv, pool = nn.Conv2d(2, 3, 3, padding=1), DiffStride2d(2.0, norm="ortho")
     x = torch.randn(2, 2, 12, 12)
-    assert walk(conv, "ortho") is None
+    assert kernel_for(conv, "ortho") is None
     torch.testing.assert_close(pool(x, convolution=conv), pool(conv(x)))
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_converted_convolution_is_a_unit(copied, monkeypatch):
+def test_a_converted_convolution_runs_with_its_place(copied):
     model, x = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)), torch.randn(2, 3, 16, 16)
     convert_(model, x)
     seen = []

@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 
 import oracle
 from anystride.functional import resampling_matrix
-from anystride.ops import matrix as resampling
-from anystride.ops.matrix import NORMS, band_matrix, learned_axis, spectral_matrix
+from anystride.ops.cache import TensorCache
+from anystride.ops.matrix import NORMS, AxisOperator, LearnedAxis, axis_operator, band_matrix, spectral_matrix
 from anystride.ops.window import RAMPS, band, clamp_stride, window
 
 
 def matrix(length, stride, smoothness=4.0, ramp="outer", norm="forward"):
     return band_matrix(band(length, stride, smoothness, ramp), norm)
+
+
+def learned_axis(at, norm, dtype, device):
+    return axis_operator(LearnedAxis.of(at, norm), dtype, device)
 
 
 def cosine(k, length, size, phase=0.3):
@@ -130,13 +134,13 @@ def test_matrices_are_kept_while_strides_stand_still():
 
 
 def test_cache_forgets_beyond_its_bytes():
-    cache = resampling._Cache(limit=3 * 400)
+    cache = TensorCache(limit=3 * (400 + 2048))  # 2 KiB for the key and the objects
     made = []
 
     def make(key):
         def build():
             made.append(key)
-            return resampling.AxisOperator(torch.zeros(100))
+            return AxisOperator(torch.zeros(100))
 
         return cache.get(key, build)
 

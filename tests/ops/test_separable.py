@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystride import DiffStride2d
-from anystride.ops.matrix import AxisOperator
-from anystride.ops.separable import multiply_accumulates, multiply_axes, schedule, stride_gradients
+from anystride.ops.separable import Product, joined, multiply, multiply_transposed, schedule, stride_gradients
 
 
 def test_order():
@@ -29,6 +28,16 @@ def test_tiny_axes_are_one():
     assert schedule([(4, 8), (5, 9)]) == [((0,), (4, 8)), ((1,), (5, 9))]
 
 
+def steps_of(matrices):
+    """The products of some axes' matrices, in order."""
+    steps, joint = [], []
+    for axes, _ in schedule([None if m is None else tuple(m.shape) for m in matrices]):
+        parts = [matrices[axis] for axis in axes]
+        steps.append(Product(axes, tuple(m.shape[0] for m in parts), tuple(m.shape[1] for m in parts)))
+        joint.append(joined(parts))
+    return steps, joint
+
+
 sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=3)
 
 
@@ -42,24 +51,12 @@ def test_it_is_one_product_per_axis(shapes, holes, last):
             expected = torch.tensordot(expected, matrix, dims=([2 + axis], [1])).movedim(-1, 2 + axis)
     if last:
         x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    torch.testing.assert_close(multiply_axes(x, matrices), expected, rtol=0, atol=1e-11)
-
-
-@given(shapes=sizes)
-def test_work_is_counted_as_it_runs(shapes):
-    class Products(TorchDispatchMode):
-        work = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            if func is torch.ops.aten.bmm.default:
-                self.work += out.numel() * args[0].shape[2]
-            return out
-
-    x = torch.randn(2, 3, *(columns for _, columns in shapes))
-    with Products() as counter:
-        multiply_axes(x, [torch.randn(shape) for shape in shapes])
-    assert counter.work == 6 * multiply_accumulates(x.shape[2:], shapes)
+    steps, joint = steps_of(matrices)
+    y = multiply(x, steps, joint)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
+    cotangent = torch.randn_like(y)
+    back = multiply_transposed(cotangent, steps, joint)
+    assert (y * cotangent).sum().item() == pytest.approx((x * back).sum().item(), abs=1e-8)
 
 
 @given(
@@ -79,8 +76,8 @@ def test_stride_gradients(size, rows, last, data):
         expected.append(0.0 if gone else -(a * b).sum().item())
     if last:
         y, grad = (t.movedim(1, -1).contiguous().movedim(-1, 1) for t in (y, grad))
-    operators = [AxisOperator(p, None if gone else p) for p, gone in zip(probes, absent, strict=True)]
-    got = [g.item() for g in stride_gradients(y, grad, operators)]
+    present = [None if gone else probe for probe, gone in zip(probes, absent, strict=True)]
+    got = [g.item() for g in stride_gradients(y, grad, present)]
     assert got == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 

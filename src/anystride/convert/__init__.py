@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from anystride.checks import check_choice, check_grid, check_smoothness
 from anystride.convert.plan import Plan
 from anystride.convert.planner import Search
 from anystride.convert.surgery import InPlace, Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
-from anystride.functional import check_choice, check_smoothness
-from anystride.layers import check_grid
 from anystride.ops.window import RAMPS
 
 METHODS = ("diffstride", "spectral")

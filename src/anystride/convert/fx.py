@@ -1,13 +1,15 @@
 """Resolution changes that a module's `forward` calls as functions: its traced graph, with those calls replaced."""
 
+import functools
 import inspect
 import itertools
-import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import fx, nn
 from torch.nn import functional as F
+
+from anystride.hosts import space
 
 POOLS = {F.max_pool1d, F.max_pool2d, F.max_pool3d}
 AVERAGES = {F.avg_pool1d, F.avg_pool2d, F.avg_pool3d}
@@ -36,7 +38,7 @@ def trace(owner: nn.Module, absent: Sequence[str] = ()) -> fx.Graph:
     Raises:
         UntraceableError: fx cannot follow it, or it does one thing in training and another in evaluation.
     """
-    if "forward" in owner.__dict__ and not isinstance(owner.__dict__["forward"], Rewritten):
+    if "forward" in owner.__dict__:
         raise UntraceableError("its forward was set on the object")
     if isinstance(owner, fx.GraphModule):
         raise UntraceableError("copies of a torch.fx.GraphModule would forget the change")
@@ -111,55 +113,36 @@ def check(owner: nn.Module, count: int, index: int) -> dict[str, Any]:
     return {}
 
 
-def rewrite(owner: nn.Module, children: Mapping[int, str]) -> Callable[[], None]:
-    """Let `owner` run its graph with some calls replaced; returns what takes this back.
+class Functions(NamedTuple):
+    """The role of a module whose `forward` calls functions: some of these calls pass through a child each.
 
-    Args:
-        owner: the module whose forward calls the functions.
+    Attributes:
         children: by number of the call, the child that its stride-1 result passes through; interpolation is replaced
             by its child.
     """
-    had = owner.__dict__.get("forward")
-    owner.forward = Rewritten(owner, dict(children))
 
-    def undo() -> None:
-        if had is None:
-            del owner.__dict__["forward"]
-        else:
-            owner.__dict__["forward"] = had
+    children: tuple[tuple[int, str], ...]
 
-    return undo
-
-
-class Rewritten:
-    """The forward of a module whose graph was rewritten. A copy or an unpickled one traces its own module again."""
-
-    def __init__(self, owner: nn.Module, children: dict[int, str]) -> None:
-        self.owner, self.children = owner, children
-        self._run: Callable[..., Any] | None = _run(owner, children)
-        self.__signature__ = inspect.signature(types.MethodType(type(owner).forward, owner))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._run is None:
-            self._run = _run(self.owner, self.children)
-        return self._run(self.owner, *args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_run": None}
+    def derive(self, owner: nn.Module) -> type[nn.Module]:
+        """A class like that of `owner`, which runs the graph of its `forward` with the calls replaced."""
+        kind: Any = type(owner)
+        forwards = {absent: _forward(owner, graph, dict(self.children)) for absent, graph in variants(owner).items()}
+        forward = forwards[()] if len(forwards) == 1 else _by_arguments(kind.forward, forwards)
+        return type(kind.__name__, (kind,), {**space(kind, self), "forward": forward})
 
 
-def _run(owner: nn.Module, children: Mapping[int, str]) -> Callable[..., Any]:
-    forwards = {absent: _forward(owner, graph, children) for absent, graph in variants(owner).items()}
-    forward = forwards[()]
-    if len(forwards) > 1:
-        parameters = inspect.signature(owner.forward).parameters
-        names, last = list(parameters), max(forwards, key=len)
-        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+def _by_arguments(original: Any, forwards: Mapping[tuple[str, ...], Any]) -> Any:
+    """A `forward` that chooses among graphs by the arguments that are None."""
+    signature = inspect.signature(original)
+    names, last = list(signature.parameters)[1:], max(forwards, key=len)
 
-        def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-            absent = tuple(name for name in last if given[name] is None)
-            return forwards[absent](self, *(given[name] for name in names))
+    @functools.wraps(original)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        absent = tuple([name for name in last if given[name] is None])
+        return forwards[absent](self, *[given[name] for name in names])
 
     return forward
 

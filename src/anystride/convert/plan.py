@@ -27,9 +27,11 @@ class Change:
             module), "enlarge" (interpolation to another size), "note" (nothing but its size is read); "" if it stays.
         role: "learn" (a stride of its own), "share" (the stride of `leader`, whose maps it meets), "follow" (the size
             of `leader`, no stride), "keep" (a fixed size), "stay".
-        leader: key of the change it is tied to, or "input" for the model's input.
+        leader: key of the change it is tied to, or "input" for the model's input ("input:" and a path, for one of
+            several).
+        scope: for "follow", the name of the innermost module that the leader runs in, too.
         group: number of the operator that it shares with all changes of that number.
-        stride, span, padding, same, ceil: as in `attach.Geometry`.
+        stride, span, padding, same, ceil: as in `resample.Geometry`.
         before: spatial sizes of its input and output.
         after: spatial size of its output in the converted model.
         why: operations that tie it, or the reason for which it stays.
@@ -55,6 +57,7 @@ class Change:
     mode: str | None = None
     align_corners: bool | None = None
     copies: bool = False
+    scope: str = ""
 
     @property
     def key(self) -> str:

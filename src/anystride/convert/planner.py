@@ -1,5 +1,6 @@
 """From a model and an example to a plan: what changes the resolution, how it can be replaced, and what must agree."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,12 @@ from anystride.convert import fx as graph
 from anystride.convert.plan import Change, Plan
 from anystride.convert.sites import FILTERS, Site, SiteKey, Survey
 from anystride.convert.ties import Class, Groups, find_ties
-from anystride.execution import Execution
-from anystride.resample import CHILD
+from anystride.execution import Execution, arguments
+from anystride.hosts import input_maps
+from anystride.resample import CHILD, INPUT
+
+# Modules whose calls something is in, and the numbers of these calls, the outermost first.
+Calls = tuple[tuple[str, int], ...]
 
 
 class Search:
@@ -65,6 +70,7 @@ class Search:
             for key in list(self.sites):
                 if key in known:
                     self.sites[key].sizes[:] = known[key]
+                    del self.sites[key].calls[len(known[key]) :]
                 else:
                     del self.sites[key]
 
@@ -73,6 +79,8 @@ class Search:
         reason = ""
         if self.filter is not None and not self.filter(module, site.owner):
             reason = "left out by filter"
+        elif "forward" in module.__dict__ and site.index != -1:
+            reason = "its forward was set on the object, and would not see the change; remove it before the conversion"
         elif hasattr(module, CHILD):
             reason = f"it has a {CHILD!r} already, from an earlier conversion or of its own"
         elif site.index == -1:
@@ -170,7 +178,7 @@ class Search:
                     roles[nodes[item]] = {"role": "keep" if moves else "stay", "why": reason}
                 continue
             first = nodes[items[0]]
-            leader: str | None = "input"
+            leader: str | None = INPUT
             rest = items
             # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
             ends = self.sites[first].grows and groups.size[root] == groups.size.get(("input", 0))
@@ -196,14 +204,37 @@ class Search:
                         f"learnable: the output of {key[0]!r} meets its own input ({why}); "
                         "name the residual block that it is in instead"
                     )
-                alike = (
-                    leader != "input" and source == sources.get(items[0]) and site.stride == self.sites[first].stride
-                )
+                alike = leader != INPUT and source == sources.get(items[0]) and site.stride == self.sites[first].stride
                 if alike and not site.grows and roles[first]["role"] == "learn":
                     roles[key] = {"role": "share", "leader": leader, "group": roles[first]["group"], "why": why}
                 else:
                     roles[key] = {"role": "follow", "leader": leader, "why": why}
+                    if leader == INPUT:
+                        roles[key]["leader"] = self._input(site.sizes[0][1])
+        self._find_scopes(roles)
         return roles
+
+    def _input(self, size: tuple[int, ...]) -> str:
+        """Which of the model's inputs has a size: INPUT for the first with so many axes, else INPUT and its path."""
+        args, kwargs = arguments(self.example)
+        maps = input_maps(type(self.model).forward, self.model, True, args, kwargs)
+        alike = [(path, tuple(x.shape[2:])) for path, x in maps if x.dim() == len(size) + 2]
+        path = next((path for path, found in alike if found == size), "")
+        return INPUT if not path or path == alike[0][0] else f"{INPUT}:{path}"
+
+    def _find_scopes(self, roles: dict[SiteKey, dict[str, Any]]) -> None:
+        """Note for all that follow one place the innermost module that all of them and the place run in."""
+        keys = {_key(key): key for key in self.sites}
+        stacks: dict[str, list[Calls]] = {}
+        followers = [(key, role) for key, role in roles.items() if role["role"] == "follow" and role["leader"] in keys]
+        for key, role in followers:
+            leading = self.sites[keys[role["leader"]]].calls
+            for number, stack in self.sites[key].calls:
+                before = [calls for other, calls in leading if other < number]
+                stacks.setdefault(role["leader"], []).extend([stack, before[-1] if before else ()])
+        for _, role in followers:
+            shared = functools.reduce(_common, stacks[role["leader"]])
+            role["scope"] = shared[-1][0] if shared else ""
 
     def _change(self, key: SiteKey, role: dict[str, Any]) -> Change:
         site = self.sites[key]
@@ -247,6 +278,14 @@ def _pads_by_stride(module: nn.Module) -> bool:
         if hasattr(module, flag):
             return bool(getattr(module, flag))
     return type(module).__name__.endswith("Same")
+
+
+def _common(a: Calls, b: Calls) -> Calls:
+    """The calls that two stacks of calls begin with."""
+    shared = 0
+    while shared < min(len(a), len(b)) and a[shared] == b[shared]:
+        shared += 1
+    return a[:shared]
 
 
 def _key(key: SiteKey) -> str:

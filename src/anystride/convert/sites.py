@@ -36,8 +36,10 @@ class Site:
         index: which of its owner's operations of this family it is.
         kind: what it is, in words.
         grows: whether it enlarges the map.
-        stride, span, padding, ceil: as in `attach.Geometry`; 1, 0 and False where they mean nothing.
+        stride, span, padding, ceil: as in `resample.Geometry`; 1, 0 and False where they mean nothing.
         sizes: spatial sizes of input and output of each call.
+        calls: per call, how many calls of sites came before it, and the modules whose calls it is in: their names and
+            the numbers of these calls, the outermost first.
         fixed_filter: a convolution whose weights are not learned, one per channel: blur pooling.
         lone: whether it is the only operation of this family that its owner runs in a call.
     """
@@ -53,6 +55,7 @@ class Site:
     fixed_filter: bool = False
     lone: bool = True
     sizes: list[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    calls: list[tuple[int, tuple[tuple[str, int], ...]]] = field(default_factory=list)
 
     @property
     def key(self) -> SiteKey:
@@ -77,7 +80,7 @@ def describe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
             "fixed_filter": depthwise,
         }
     if func in POOLS:
-        axes = args[0].dim() - 2
+        axes = 2 if "pool2d" in func.overloadpacket.__name__ else 3  # a map may come without a batch
         named = dict(zip(func_names(func), args, strict=False)) | kwargs
         kernel = _spread(named["kernel_size"], axes)
         stride = _spread(named.get("stride") or kernel, axes)
@@ -124,12 +127,22 @@ class Walk(Execution):
     def __init__(self) -> None:
         super().__init__()
         self.frames: list[int] = []
+        # Numbers of the calls that are under way, as in `stack`, and how many calls there were.
+        self.numbers: list[int] = []
+        self.count = 0
+
+    def given(self, inputs: list[Tensor]) -> None:
+        self.frames.clear()
+        self.numbers.clear()
 
     def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.frames.append(0)
+        self.count += 1
+        self.numbers.append(self.count)
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         self.frames.pop()
+        self.numbers.pop()
         return None
 
     def place(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[SiteKey, dict[str, Any]] | None:
@@ -155,6 +168,7 @@ class Survey(Walk):
         self.several: set[str] = set()
         # Whether it looks something up: without data, an index out of range goes unnoticed.
         self.indexes = False
+        self.visits = 0
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
@@ -166,7 +180,8 @@ class Survey(Walk):
             key, what = at
             if max(what["stride"]) > 1:
                 site = self.sites.setdefault(key, Site(key[0], key[1], **what))
-                site.sizes.append((tuple(args[0].shape[2:]), tuple(tensors(out)[0].shape[2:])))
+                axes = len(site.stride)
+                self._add(site, tuple(args[0].shape[-axes:]), tuple(tensors(out)[0].shape[-axes:]))
         elif func is aten.slice.Tensor and len(args) > 4 and args[4] > 1 and args[0].dim() > 2 and self.stack:
             self.slices[self.stack[-1][0]] = "a slice with a step"
         return out
@@ -188,5 +203,11 @@ class Survey(Walk):
             axes, size = output.dim() - 2, tuple(output.shape[2:])
             one = (1,) * axes
             site = self.sites.setdefault((name, -1), Site(name, -1, "output", False, one, one, (0,) * axes))
-            site.sizes.append((size, size))
+            self._add(site, size, size)
         return super().left(name, module, args, output)
+
+    def _add(self, site: Site, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        site.sizes.append((before, after))
+        around = [(name, number) for (name, _), number in zip(self.stack, self.numbers, strict=True)]
+        self.visits += 1
+        site.calls.append((self.visits, tuple(around)))

@@ -5,26 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from anystride import layers
-from anystride.convert import fx as graph
+from anystride.convert.fx import Functions
 from anystride.convert.plan import Change, Plan
 from anystride.execution import TAG, Execution, tensors
-from anystride.ops.fusion import CONVOLUTIONS, Convolved
-from anystride.resample import (
-    CHILD,
-    Geometry,
-    Resample,
-    SizeOf,
-    note_input,
-    reach_beyond,
-    recompute_output,
-    resample_output,
-)
-
-INPUT = "input"
+from anystride.hosts import NAMES, is_plain_convolution, put_on
+from anystride.resample import CHILD, Enlarges, Follows, Geometry, Keeps, Leads, Passes, Place, Shares
 
 
 class InPlace(Execution):
@@ -32,16 +20,16 @@ class InPlace(Execution):
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = func._schema.arguments[0].alias_info if func._schema.arguments else None
-        if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Resample):
+        if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Place):
             getattr(args[0], TAG).copies = True
         out = func(*args, **kwargs)
-        if first is not None and not first.is_write and isinstance(getattr(args[0], TAG, None), Resample):
+        if first is not None and not first.is_write and isinstance(getattr(args[0], TAG, None), Place):
             for view in tensors(out):
                 setattr(view, TAG, getattr(args[0], TAG))
         return out
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, Resample):
+        if isinstance(module, Place):
             setattr(output, TAG, module)
 
 
@@ -55,10 +43,15 @@ class Surgery:
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         self.model, self.plan = model, plan
         self.modules = dict(model.named_modules())
-        self.units: dict[str, Resample | SizeOf] = {}
+        self.places: dict[str, Place] = {}
         self._undo: list[Callable[[], None]] = []
         self._pools: dict[int, nn.Module] = {}
-        work = [change for change in plan.changes if change.how]
+        self._changes = {change.key: change for change in plan.changes}
+        self._followed = {change.leader for change in plan.changes if change.role == "follow"}
+        self._check()
+
+    def _check(self) -> None:
+        work = [change for change in self.plan.changes if change.how]
         absent = [change.name for change in work if change.name not in self.modules]
         if absent:
             raise ValueError(f"plan does not fit the model, which has no {', '.join(map(repr, absent))}")
@@ -73,16 +66,14 @@ class Surgery:
 
     def attach(self) -> None:
         """Carry the plan out."""
-        if any(change.leader == INPUT for change in self.plan.changes):
-            self._attach_input()
-        graphs: dict[str, dict[int, str]] = {}
+        calls: dict[str, dict[int, str]] = {}
         for change in self.plan.changes:
             if change.how:
-                unit = self._unit(change)
-                self.units[change.key] = unit
-                self._place(change, unit, graphs)
-        for name, children in graphs.items():
-            self._undo.append(graph.rewrite(self.modules[name], children))
+                self.places[change.key] = self._place(change)
+                self._put(change, self.places[change.key], calls)
+        for name, children in calls.items():
+            self._play(self.modules[name], Functions(tuple(sorted(children.items()))))
+        self._open_scopes()
 
     def undo(self) -> None:
         """Take back what was done."""
@@ -93,29 +84,46 @@ class Surgery:
         """The changes with the sizes that the converted model's last run had, which the model then forgets."""
         changes = []
         for change in self.plan.changes:
-            unit = self.units.get(change.key)
-            copies = isinstance(unit, Resample) and unit.copies
-            changes.append(change if unit is None else replace(change, after=unit.output_size, copies=copies))
-        for unit in self.units.values():
-            unit.output_size = None
+            place = self.places.get(change.key)
+            if place is None:
+                changes.append(change)
+            else:
+                after = None if place.seen is None else place.seen[1]
+                changes.append(replace(change, after=after, copies=place.copies))
+                place.seen = None
         return tuple(changes)
 
-    def _unit(self, change: Change) -> Resample | SizeOf:
-        if change.how == "note":
-            return SizeOf(self._static)
-        geometry = Geometry(change.stride, change.span, change.padding, change.same, change.ceil)
-        leader = None if change.leader is None else self.units[change.leader]
+    def _place(self, change: Change) -> Place:
+        """What stands at a place: an object of its role's class."""
+        common: dict[str, Any] = {
+            "name": change.key,
+            "geometry": _geometry(change),
+            "followed": change.key in self._followed,
+        }
         size = change.before[1] if change.role == "keep" else None
-        pool = self._pool(change) if change.group is not None else None
-        unit = Resample(geometry, pool, leader, size, change.mode, change.align_corners, self._static)  # type: ignore[arg-type]
-        unit.copies = change.copies
-        return unit
+        place: Place
+        if change.how == "note":
+            place = Passes(**common)
+        elif change.how == "enlarge" or change.mode is not None:
+            assert change.mode is not None
+            leader = change.leader if size is None else None
+            place = Enlarges(leader, change.mode, change.align_corners, size, scope=change.scope, **common)
+        elif size is not None:
+            place = Keeps(size, **common)
+        elif change.group is None:
+            assert change.leader is not None
+            place = Follows(change.leader, change.scope, **common)
+        elif change.role == "share":
+            assert change.leader is not None
+            leading = self._changes[change.leader]
+            shift = _shift(leading, change)
+            place = Shares(self._pool(change), change.leader, _geometry(leading), shift, **common)
+        else:
+            place = Leads(self._pool(change), **common)
+        place.copies = change.copies
+        return place.train(self.modules[change.name].training)
 
-    @property
-    def _static(self) -> bool:
-        return self.plan.grid == "fixed" or self.plan.method == "spectral"
-
-    def _pool(self, change: Change) -> nn.Module:
+    def _pool(self, change: Change) -> Any:
         assert change.group is not None
         if change.group not in self._pools:
             axes = len(change.stride)
@@ -130,41 +138,57 @@ class Surgery:
                     grid=self.plan.grid,
                     device=next((p.device for p in self.model.parameters()), None),
                 )
-            self._pools[change.group].train(self.modules[change.name].training)
         return self._pools[change.group]
 
-    def _place(self, change: Change, unit: nn.Module, graphs: dict[str, dict[int, str]]) -> None:
+    def _put(self, change: Change, place: Place, calls: dict[str, dict[int, str]]) -> None:
         module = self.modules[change.name]
-        unit.train(module.training)
         if change.how == "replace":
-            self._replace(module, unit)
+            self._replace(module, place)
         elif change.how == "graph":
             name = CHILD if not hasattr(module, CHILD) else f"{CHILD}_{change.index}"
-            self._child(module, name, unit)
-            graphs.setdefault(change.name, {})[change.index] = name
+            self._child(module, name, place)
+            calls.setdefault(change.name, {})[change.index] = name
         else:
-            self._child(module, CHILD, unit)
-            if change.how == "stride":
+            self._child(module, CHILD, place)
+            role = {"stride": "layer", "enlarge": "interpolation"}.get(change.how, "output")
+            own: Any = type(module)
+            if role == "layer" and is_plain_convolution(own):
+                role = "convolution"
+            elif role == "layer":
                 self._set(module, "stride", _ones(module.stride))
                 if change.ceil:
                     self._set(module, "ceil_mode", False)
-                    self._hook(module.register_forward_pre_hook(reach_beyond))
-                if type(module) in CONVOLUTIONS and "forward" not in module.__dict__:
-                    module.forward = Convolved(module, CHILD)
-                    self._undo.append(lambda: module.__dict__.pop("forward"))
-                    return
-            hook = recompute_output if change.how == "enlarge" else resample_output
-            self._hook(module.register_forward_hook(hook, prepend=True))
+            self._play(module, role)
 
-    def _attach_input(self) -> None:
-        present = getattr(self.model, CHILD, None)
-        if isinstance(present, SizeOf):
-            self.units[INPUT] = present
-            return
-        unit = SizeOf(self._static)
-        self.units[INPUT] = unit
-        self._child(self.model, CHILD, unit)
-        self._hook(self.model.register_forward_pre_hook(note_input, with_kwargs=True))
+    def _open_scopes(self) -> None:
+        """Let each module around a place that follows, and around its leader, open a record when it is called."""
+        names: dict[str, set[str]] = {}
+        for change in self.plan.changes:
+            if change.how and change.role == "follow":
+                assert change.leader is not None
+                names.setdefault(self._scope(change.scope), set()).add(change.leader)
+        for scope, leaders in names.items():
+            module = self.modules[scope]
+            present = module.__dict__.get(NAMES)
+            self._set(module, NAMES, tuple(sorted(leaders | set(present or ()))))
+            if present is None:
+                self._play(module, "scope")
+
+    def _scope(self, name: str) -> str:
+        """The module of that name, or the next around it whose calls reach the `forward` of its class."""
+        while "forward" in self.modules[name].__dict__:
+            if not name:
+                raise ValueError(
+                    "model has a forward that was set on the object; remove it (accelerate: remove_hook_from_module) "
+                    "and set it again after the conversion"
+                )
+            name = name.rpartition(".")[0]
+        return name
+
+    def _play(self, module: nn.Module, role: Any) -> None:
+        before = module.__class__
+        put_on(module, role)
+        self._undo.append(lambda: setattr(module, "__class__", before))
 
     def _child(self, module: nn.Module, name: str, child: nn.Module) -> None:
         if hasattr(module, name):
@@ -172,20 +196,36 @@ class Surgery:
         module.add_module(name, child)
         self._undo.append(lambda: delattr(module, name))
 
-    def _hook(self, handle: torch.utils.hooks.RemovableHandle) -> None:
-        self._undo.append(handle.remove)
-
     def _set(self, module: nn.Module, name: str, value: Any) -> None:
-        before = getattr(module, name)
+        absent = name not in module.__dict__
+        before = module.__dict__.get(name)
         setattr(module, name, value)
-        self._undo.append(lambda: setattr(module, name, before))
+        self._undo.append(lambda: delattr(module, name) if absent else setattr(module, name, before))
 
-    def _replace(self, module: nn.Module, unit: nn.Module) -> None:
+    def _replace(self, module: nn.Module, place: nn.Module) -> None:
         for parent in self.model.modules():
             for name, child in list(parent._modules.items()):
                 if child is module:
-                    parent._modules[name] = unit
+                    parent._modules[name] = place
                     self._undo.append(functools.partial(parent._modules.__setitem__, name, module))
+
+
+def _geometry(change: Change) -> Geometry:
+    """How the layer moved over its input; an operator in the place of a filter is given that input itself."""
+    if change.how == "replace":
+        ones = (1,) * len(change.stride)
+        return Geometry(change.stride, ones, tuple([0] * len(ones)))
+    return Geometry(change.stride, change.span, change.padding, change.same, change.ceil)
+
+
+def _shift(leading: Change, change: Change) -> tuple[int, ...]:
+    """Samples by which the input of a leading layer is longer than that of one that is given the same map.
+
+    What a layer of TensorFlow's rule or a filter pads by itself is no part of its input.
+    """
+    if any(each.same or each.how == "replace" for each in (leading, change)):
+        return (0,) * len(change.stride)
+    return tuple([a - b for a, b in zip(leading.before[0], change.before[0], strict=True)])
 
 
 def _ones(stride: Any) -> Any:

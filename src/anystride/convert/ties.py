@@ -107,9 +107,14 @@ class Trial(Walk):
         return out
 
     def given(self, inputs: list[Tensor]) -> None:
+        super().given(inputs)
         maps = [x for x in inputs if x.dim() > 2]
-        sizes = [tuple(x.shape[2:]) for x in maps]
-        for x, size in zip(maps, sizes, strict=True):  # two inputs of one size are one class, as for a shared encoder
+        sizes: list[tuple[int, ...]] = []
+        for x in sorted(maps, key=lambda x: -x.dim()):
+            # A mask (N, *spatial) has the size of the maps that it is for. Two inputs of one size are one class, as for
+            # a shared encoder.
+            size = tuple(x.shape[1:]) if tuple(x.shape[1:]) in sizes else tuple(x.shape[2:])
+            sizes.append(size)
             setattr(x, TAG, self.groups.add(("input", sizes.index(size)), size))
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -149,11 +154,12 @@ class Trial(Walk):
             self.groups.fix(item, "its maps have another number of axes than the maps that they meet")
             raise RefusedError
         # An axis that a one-dimensional layer borrowed has one sample, and keeps it.
+        axes = len(label)
         wanted = [
             n if s == 1 and i == 1 else n_label
-            for n, n_label, s, i in zip(out.shape[2:], label, size, x.shape[2:], strict=True)
+            for n, n_label, s, i in zip(out.shape[-axes:], label, size, x.shape[-axes:], strict=True)
         ]
-        return root, out.new_zeros(*out.shape[:2], *wanted)
+        return root, out.new_zeros(*out.shape[:-axes], *wanted)
 
     def _origin(self, out: Tensor, sources: list[Tensor]) -> Class:
         roots = {self.groups.find(getattr(t, TAG)) for t in sources}

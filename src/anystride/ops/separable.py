@@ -2,17 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from anystride.ops.matrix import AxisOperator, Matrix, Transform
-
-# Neighbouring axes with no more samples than this are one axis, with the Kronecker product of their matrices: a few
-# more multiplications, but in few large products instead of many tiny ones.
-_TINY = 64
-# Up to this length a sum over all outer products beats projections onto the ramp.
-_SHORT = 16
+from anystride.ops.costs import COSTS
+from anystride.ops.matrix import Matrix
 
 # Axes that are multiplied together, and the shape (rows, columns) of their matrix.
 Step = tuple[tuple[int, ...], tuple[int, int]]
@@ -34,23 +30,28 @@ def schedule(shapes: Sequence[tuple[int, int] | None]) -> list[Step]:
         if merged and merged[-1][0][-1] == axis - 1:
             axes, (rows, columns) = merged[-1]
             both = rows * shape[0], columns * shape[1]
-            if max(both) <= _TINY:
+            if max(both) <= COSTS.tiny:
                 merged[-1] = (*axes, axis), both
                 continue
         merged.append(((axis,), shape))
 
-    ordered: list[Step] = []  # by insertion: a compiler that does not know the sizes can compare, not sort
-    for step in merged:
+    return [merged[n] for n in _in_order([shape for _, shape in merged])]
+
+
+def _in_order(shapes: Sequence[tuple[int, int]]) -> list[int]:
+    """Numbers of the products of some shapes, in the order in which they run."""
+    ordered: list[int] = []  # by insertion: a compiler that does not know the sizes can compare, not sort
+    for number, shape in enumerate(shapes):
         place = 0
-        while place < len(ordered) and not _goes_first(step, ordered[place]):
+        while place < len(ordered) and not _goes_first(shape, shapes[ordered[place]]):
             place += 1
-        ordered.insert(place, step)
+        ordered.insert(place, number)
     return ordered
 
 
-def _goes_first(step: Step, other: Step) -> bool:
-    """Whether a step goes before one of an earlier axis."""
-    (rows, columns), (other_rows, other_columns) = step[1], other[1]
+def _goes_first(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a product goes before one of an earlier axis."""
+    (rows, columns), (other_rows, other_columns) = shape, other
     if rows * other_columns != other_rows * columns:
         return rows * other_columns < other_rows * columns
     return rows < other_rows if rows < columns else rows >= other_rows
@@ -68,35 +69,62 @@ def multiply_accumulates(sizes: Sequence[int], shapes: Sequence[tuple[int, int] 
     return work
 
 
-def multiply_axes(x: Tensor, matrices: Sequence[Matrix | None]) -> Tensor:
-    """Apply one matrix (rows, length) per spatial axis of (N, C, *spatial); None leaves an axis as it is."""
-    if (
-        x.dtype == torch.float16 and x.device.type == "cpu"
-    ):  # few CPUs can multiply in it: torch takes ten times as long
-        wide = [m.float() if isinstance(m, Tensor) else m for m in matrices]
-        return multiply_axes(x.float(), wide).to(x.dtype)
-    x, first = packed(x)
-    for axes, _ in schedule([None if m is None else (m.shape[0], m.shape[1]) for m in matrices]):
-        parts = [matrices[axis] for axis in axes]
-        matrix = parts[0]
-        if isinstance(matrix, Transform):
-            x = matrix.apply(x, first + axes[0])
-            continue
-        assert isinstance(matrix, Tensor)
-        for other in parts[1:]:
-            assert isinstance(other, Tensor)
-            matrix = _kronecker(matrix, other)
-        start, stop = first + axes[0], first + axes[-1] + 1
-        rows = [part.shape[0] for part in parts if part is not None]
-        x = _multiply(x, matrix, start, stop).reshape(*x.shape[:start], *rows, *x.shape[stop:])
-    return x if first == 2 else x.movedim(-1, 1)
+class Product(NamedTuple):
+    """A matrix along neighbouring spatial axes, which count as one.
+
+    Attributes:
+        axes: numbers of the axes.
+        rows, columns: samples that each of them has after and before.
+    """
+
+    axes: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
 
 
-def stride_gradients(y: Tensor, grad: Tensor, axes: Sequence[AxisOperator | None]) -> list[Tensor]:
-    """dLoss/dS per axis from an operator's output and its gradient (`AxisOperator.probe`)."""
+def joined(parts: Sequence[Matrix]) -> Matrix:
+    """The matrix of neighbouring axes together, from that of each."""
+    whole = parts[0]
+    for part in parts[1:]:
+        assert isinstance(whole, Tensor)
+        assert isinstance(part, Tensor)
+        whole = _kronecker(whole, part)
+    return whole
+
+
+def multiply(x: Tensor, steps: Sequence[Product], matrices: Sequence[Matrix]) -> Tensor:
+    """Apply products, in their order, to (N, C, *spatial)."""
+    if x.dtype == torch.float16 and x.device.type == "cpu":
+        return multiply(x.float(), steps, matrices).half()
+    x, offset = packed(x)
+    for (axes, rows, _), matrix in zip(steps, matrices, strict=True):
+        start, stop = offset + axes[0], offset + axes[-1] + 1
+        if not isinstance(matrix, Tensor):
+            x = matrix.apply(x, start)
+        elif len(axes) == 1:
+            x = _multiply(x, matrix, start, stop)
+        else:
+            x = _multiply(x, matrix, start, stop).reshape(*x.shape[:start], *rows, *x.shape[stop:])
+    return x if offset == 2 else x.movedim(-1, 1)
+
+
+def multiply_transposed(x: Tensor, steps: Sequence[Product], matrices: Sequence[Matrix]) -> Tensor:
+    """The transpose of `multiply`."""
+    by_axis = sorted(zip(steps, matrices, strict=True), key=_first_axis)
+    order = _in_order([(math.prod(columns), math.prod(rows)) for (_, rows, columns), _ in by_axis])
+    backwards = [Product(axes, columns, rows) for (axes, rows, columns), _ in [by_axis[n] for n in order]]
+    return multiply(x, backwards, [by_axis[n][1].t() for n in order])
+
+
+def _first_axis(step: tuple[Product, Matrix]) -> int:
+    return step[0].axes[0]
+
+
+def stride_gradients(y: Tensor, grad: Tensor, probes: Sequence[Tensor | None]) -> list[Tensor]:
+    """dLoss/dS per axis from an operator's output and its gradient (`AxisOperator.probe`); 0 without a probe."""
     y, first = packed(y)
     grad = (grad if first == 2 else grad.movedim(1, -1)).contiguous()
-    probes = [None if axis is None or axis.probe is None or not axis.probe.numel() else axis.probe for axis in axes]
+    probes = [None if probe is None or not probe.numel() else probe for probe in probes]
     gradients: list[Tensor | None] = [
         y.new_zeros((), dtype=torch.float32) if probe is None else None for probe in probes
     ]
@@ -137,7 +165,7 @@ def _together(y: Tensor, first: int, probes: Sequence[Tensor | None]) -> list[tu
     axes = list(range(len(probes)))
     group: list[int] = []
     for axis in axes if first == 1 else axes[::-1]:
-        limit = _SHORT if not group else _TINY
+        limit = COSTS.short if not group else COSTS.tiny
         if math.prod([y.shape[first + a] for a in [*group, axis]]) > limit:
             break
         group.append(axis)
@@ -176,11 +204,13 @@ def _kronecker(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, matrix: Tensor, start: int, stop: int) -> Tensor:
-    """The product along axes start to stop of `x`, which count as one; they come out as one in a block of memory."""
+    """The product along axes start to stop of `x`, which count as one and come out as one."""
     before, after = x.shape[:start], x.shape[stop:]
     rows, length = matrix.shape
     if after:
         outer, inner = math.prod(before), math.prod(after)
-        return torch.bmm(matrix.expand(outer, rows, length), x.reshape(outer, length, inner))
-    batch, lines = before[0], math.prod(before[1:])
-    return torch.bmm(x.reshape(batch, lines, length), matrix.t().expand(batch, length, rows))
+        y = torch.bmm(matrix.expand(outer, rows, length), x.reshape(outer, length, inner))
+    else:
+        batch, lines = before[0], math.prod(before[1:])
+        y = torch.bmm(x.reshape(batch, lines, length), matrix.t().expand(batch, length, rows))
+    return y.view(*before, rows, *after)

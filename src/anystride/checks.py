@@ -1,0 +1,76 @@
+"""What the public functions and classes check of their arguments: one clear error that names value and remedy."""
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def check_input(x: Tensor, axes: int | None = None) -> None:
+    """Raise unless `x` is a floating-point (N, C, *spatial) with `axes` spatial axes, or with any number of them."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"x must be a floating-point tensor, got {type(x).__name__}; tools that trace or quantise a network need "
+            "it after anystride.freeze_"
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor, got {x.dtype}; convert it, for example with x.float()")
+    if axes is None and x.dim() < 3:
+        raise ValueError(f"x must be (N, C, *spatial) with at least one spatial axis, got shape {tuple(x.shape)}")
+    if axes is not None and x.dim() != axes + 2:
+        spatial = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
+        raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_stride(stride: float, length: int) -> None:
+    """Raise unless an axis of `length` samples can be downsampled by `stride` (section 2.4); one sample can stay."""
+    if not (1 <= stride < length or stride == length == 1):
+        raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {stride}")
+
+
+def check_smoothness(smoothness: Sequence[float]) -> None:
+    """Raise unless every R is positive and finite."""
+    for value in smoothness:
+        if not 0 < value < math.inf:
+            raise ValueError(
+                f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
+            )
+
+
+def per_axis(name: str, value: T | Sequence[T], axes: int) -> tuple[T, ...]:
+    """One value per spatial axis, from a value for all of them or a sequence."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(values) not in (1, axes):
+        raise ValueError(f"{name} must be one value or one per spatial axis ({axes}), got {len(values)}: {values}")
+    return values if len(values) == axes else values * axes
+
+
+def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
+    """The spatial size as integers; raise unless there is one per axis."""
+    if len(input_size) != axes:
+        raise ValueError(f"input_size must have one entry per spatial axis ({axes}), got {tuple(input_size)}")
+    return tuple(input_size)
+
+
+def check_grid(grid: int | str) -> None:
+    """Raise unless it is "free", "fixed" or a whole number of at least 1."""
+    if grid not in ("free", "fixed") and not (isinstance(grid, int) and not isinstance(grid, bool) and grid >= 1):
+        raise ValueError(f"grid must be 'free', 'fixed' or a whole number of at least 1, got {grid!r}")
+
+
+def check_strides(strides: Sequence[float]) -> tuple[float, ...]:
+    """The strides as floats; raise unless each is finite and at least 1."""
+    values = tuple(float(value) for value in strides)
+    for value in values:
+        if not 1 <= value < math.inf:
+            raise ValueError(f"stride must be a finite number of at least 1, got {value}")
+    return values

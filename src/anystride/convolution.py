@@ -1,0 +1,76 @@
+"""How a convolution moves, where the operator can take it into its program."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from anystride.ops.cache import remembered
+from anystride.ops.fusion import Kernel
+from anystride.ops.matrix import Taps
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# A hook with this attribute only looks on, and does not mind if its convolution is not called.
+OBSERVES = "_anystride_observes"
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def take_in(x: Tensor, convolution: Any, norm: str) -> tuple[Tensor, Kernel | None]:
+    """The map, and the kernel of a convolution that can be a part of the operator's program.
+
+    A module that cannot be runs on `x` at once, and there is no kernel.
+    """
+    kernel = kernel_for(convolution, norm)
+    if kernel is None:
+        return getattr(convolution, "unstrided", convolution)(x), None
+    return x, kernel
+
+
+def kernel_for(convolution: Any, norm: str) -> Kernel | None:
+    """The kernel of a module that can be a part of the operator's program, else None.
+
+    A converted convolution says what it is at stride 1 by its method `unstrided`. Any other module must be one of
+    torch's own convolutions at stride 1, without hooks that want to see it run.
+    """
+    if not hasattr(convolution, "unstrided") and (type(convolution) not in CONVOLUTIONS or not _is_plain(convolution)):
+        return None
+    return kernel_of(
+        convolution.kernel_size,
+        convolution.dilation,
+        convolution.padding,
+        convolution.padding_mode,
+        len(convolution.weight),
+        convolution.groups,
+        convolution.bias is None or norm == "forward",
+    )
+
+
+def _is_plain(convolution: Any) -> bool:
+    if any(step != 1 for step in convolution.stride):
+        return False
+    hooks = [hook for name in _HOOKS for hook in getattr(convolution, name).values()]
+    return all(hasattr(hook, OBSERVES) for hook in hooks)
+
+
+@remembered
+def kernel_of(
+    size: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    padding_mode: str,
+    channels: int,
+    groups: int,
+    keeps_bias: bool,
+) -> Kernel | None:
+    """The kernel of a convolution with these attributes; None if only calling it will do.
+
+    That is where it is not padded by zeros alike on both sides, and where its bias would not stay a constant that the
+    operator keeps.
+    """
+    if padding_mode != "zeros" or not keeps_bias:
+        return None
+    spans = [(k - 1) * d for k, d in zip(size, dilation, strict=True)]
+    if isinstance(padding, str):
+        if padding == "same" and any(span % 2 for span in spans):
+            return None
+        padding = tuple([span // 2 if padding == "same" else 0 for span in spans])
+    return Kernel(tuple([Taps(*tap) for tap in zip(size, dilation, padding, strict=True)]), channels, groups)

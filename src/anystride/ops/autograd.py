@@ -1,0 +1,268 @@
+"""Running a program: the operator on a map, alone or with a convolution, and its gradients."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+from anystride.ops.cache import matrices
+from anystride.ops.costs import COSTS
+from anystride.ops.fourier import FourierMatrix
+from anystride.ops.fusion import Convolve, Kernel, Program, plan
+from anystride.ops.matrix import Axis, LearnedAxis, Matrix, axis_operator
+from anystride.ops.separable import Product, joined, multiply, multiply_transposed, stride_gradients
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+class Segment(NamedTuple):
+    """Steps of a program that run together, with numbers.
+
+    Attributes:
+        products: run first, in this order.
+        convolve: what follows them; alone, or on the interleaved map that the products give.
+        matrices: of the products.
+        probes: per axis, for the gradient of its stride, where this segment resamples the axis.
+    """
+
+    products: tuple[Product, ...]
+    convolve: Convolve | None
+    matrices: tuple[Matrix, ...]
+    probes: tuple[Tensor | None, ...]
+
+
+def resample(
+    x: Tensor,
+    axes: tuple[Axis, ...],
+    stride: Tensor | None = None,
+    kernel: Kernel | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The operator, after a convolution if one is given.
+
+    Args:
+        x: (N, C, *spatial).
+        axes: what is done to each spatial axis.
+        stride: what receives the gradient of the strides: one value, or one per axis.
+        kernel, weight, bias: of the convolution.
+
+    Returns:
+        (N, C, *sizes), or (N, kernel.channels, *sizes).
+    """
+    if x.is_meta:
+        return x.new_empty(len(x), x.shape[1] if kernel is None else kernel.channels, *[a.output_length for a in axes])
+    x = autocast(x)
+    # A compiler may hold sizes that it does not know: they are no key of anything.
+    size = tuple(x.shape[2:])
+    key = axes, size, x.shape[1], kernel, x.dtype, x.device
+    segments = _segments(*key) if torch.compiler.is_compiling() else matrices.get(key, _segments, *key)
+    return run(x, segments, stride, weight, bias)
+
+
+def _segments(
+    axes: tuple[Axis, ...],
+    size: tuple[int, ...],
+    channels: int,
+    kernel: Kernel | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Segment, ...]:
+    return bind(program_of(axes, size, channels, kernel, device), axes, dtype, device)
+
+
+def program_of(
+    axes: tuple[Axis, ...], size: tuple[int, ...], channels: int, kernel: Kernel | None, device: torch.device
+) -> Program:
+    """The program that runs on a map of `channels` and spatial `size`."""
+    lengths, output_size = tuple([axis.length for axis in axes]), tuple([axis.output_length for axis in axes])
+    return plan(lengths, output_size, isinstance(axes[0], LearnedAxis), size, channels, kernel, device)
+
+
+def bind(program: Program, axes: tuple[Axis, ...], dtype: torch.dtype, device: torch.device) -> tuple[Segment, ...]:
+    """A program with the matrices of its axes, for maps of a type on a device."""
+    segments: list[Segment] = []
+    products: list[Product] = []
+    joint: list[Matrix] = []
+    probes: list[Tensor | None] = [None] * len(axes)
+
+    def close(convolve: Convolve | None = None) -> None:
+        segments.append(Segment(tuple(products), convolve, tuple(joint), tuple(probes)))
+        products.clear()
+        joint.clear()
+        probes[:] = [None] * len(axes)
+
+    for step in program:
+        if isinstance(step, Convolve):
+            if products and not step.interleaved:
+                close()
+            close(step)
+            continue
+        parts = []
+        for axis, columns, taps in zip(step.product.axes, step.product.columns, step.taps, strict=True):
+            samples = columns if taps is None else taps.output_length(columns)
+            matrix, probes[axis] = axis_operator(axes[axis], dtype, device, samples, taps, step.fourier)
+            parts.append(matrix)
+        products.append(step.product)
+        joint.append(joined(parts))
+    if products:
+        close()
+    return tuple(segments)
+
+
+def run(
+    x: Tensor,
+    segments: Sequence[Segment],
+    stride: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Run a program; `stride` receives the gradient of what its segments resample."""
+    learns = stride is not None and stride.requires_grad and torch.is_grad_enabled()
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # a trace cannot hold the function; it holds the stride as a constant anyway
+        learns = False
+    given = x
+    for segment in segments:
+        if segment.convolve is not None and not segment.convolve.interleaved:
+            assert weight is not None
+            x = autocast(convolve(x, weight, bias, segment.convolve))
+        elif segment.convolve is None and not learns:
+            x = multiply(x, segment.products, segment.matrices)
+        elif torch.is_grad_enabled() and not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            x = _apply(x, stride, weight, bias, segment)
+        else:
+            x = _run_segment(x, segment, weight, bias)
+    return x.clone() if learns and x is given else x
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, how: Convolve) -> Tensor:
+    """The convolution of a program: (N, C, *spatial) to (N, channels, *how.size)."""
+    return _CONVOLUTIONS[len(how.stride) - 1](x, weight, bias, how.stride, how.padding, how.dilation, how.groups)
+
+
+def _run_segment(x: Tensor, segment: Segment, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if segment.convolve is None:
+        return multiply(x, segment.products, segment.matrices)
+    assert weight is not None
+    weight, bias = autocast(weight), None if bias is None else autocast(bias)
+    z = multiply(_quick_layout(x), segment.products, segment.matrices)
+    return _laid_out_as(x, convolve(z, weight, bias, segment.convolve))
+
+
+def _apply(x: Tensor, stride: Tensor | None, weight: Tensor | None, bias: Tensor | None, segment: Segment) -> Tensor:
+    if segment.convolve is None:
+        weight = bias = None
+    else:
+        assert weight is not None
+        weight, bias = autocast(weight), None if bias is None else autocast(bias)
+    out: Tensor = _Run.apply(  # type: ignore[no-untyped-call]
+        x, stride, weight, bias, segment.products, segment.convolve, *segment.matrices, *segment.probes
+    )
+    return out
+
+
+class _Run(torch.autograd.Function):
+    """One segment; the gradient of the strides follows from the output.
+
+    On the ramp the output's spectrum is window(k) times the input's, so dy / dS is the output's ramp bins scaled by
+    window'(k) / window(k): the full-resolution input is not kept for it. Of an interleaved map, which is larger than
+    the input, only the input is kept, and it is made again.
+    """
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        stride: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        products: tuple[Product, ...],
+        how: Convolve | None,
+        *parts: Any,
+    ) -> Tensor:
+        joint = parts[: len(products)]
+        if how is None:
+            return multiply(x, products, joint).detach()  # not a view, which could not be changed in place
+        assert weight is not None
+        return _laid_out_as(x, convolve(multiply(_quick_layout(x), products, joint), weight, bias, how))
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, stride, weight, bias, products, how, *parts = inputs
+        kept: Any = ctx
+        kept.products, kept.how, kept.has_bias = products, how, bias is not None
+        kept.stride = None if stride is None else (stride.shape, stride.dtype)
+        long = any(isinstance(part, FourierMatrix) for part in parts[: len(products)])
+        kept.parts = [part if isinstance(part, FourierMatrix) else None for part in parts] if long else None
+        tensors = [None if isinstance(part, FourierMatrix) else part for part in parts] if long else parts
+        kept.save_for_backward(output, None if how is None else x, weight, *tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, x, weight, *tensors = ctx.saved_tensors
+        parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
+        joint, probes = parts[: len(ctx.products)], parts[len(ctx.products) :]
+        needs = ctx.needs_input_grad
+        grad_x = grad_stride = grad_weight = grad_bias = None
+        autocasts = torch.is_autocast_enabled(grad.device.type)
+        with torch.autocast(grad.device.type, enabled=False) if autocasts else contextlib.nullcontext():
+            if needs[1]:
+                shape, dtype = ctx.stride
+                grad_stride = torch.stack(stride_gradients(y, grad, probes)).to(dtype)
+                grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
+            inner: Tensor | None = grad
+            if ctx.how is not None:
+                inner, grad_weight, grad_bias = _convolution_backward(ctx, grad, x, weight, joint)
+            if needs[0]:
+                assert inner is not None
+                grad_x = multiply_transposed(inner, ctx.products, joint)
+                grad_x = grad_x if x is None else _laid_out_as(x, grad_x)
+        return grad_x, grad_stride, grad_weight, grad_bias, None, None, *[None] * len(parts)
+
+
+def _convolution_backward(
+    ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, joint: Sequence[Matrix]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    how: Convolve = ctx.how
+    needs = ctx.needs_input_grad
+    found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        _quick_layout(grad),
+        multiply(_quick_layout(x), ctx.products, joint),
+        weight,
+        [len(weight)] if ctx.has_bias else None,
+        how.stride,
+        how.padding,
+        how.dilation,
+        False,
+        [0] * len(how.stride),
+        how.groups,
+        [needs[0], needs[2], needs[3]],
+    )
+    return found
+
+
+def _quick_layout(x: Tensor) -> Tensor:
+    """On a CPU, channels last: a convolution of so large a stride takes half as long; but not for a few channels."""
+    if x.device.type != "cpu" or x.dim() not in _LAST:
+        return x
+    many = x.shape[1] >= COSTS.channels_last
+    return x.contiguous(memory_format=_LAST[x.dim()] if many else torch.contiguous_format)
+
+
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    if x.is_contiguous() or x.dim() not in _LAST:
+        return y.contiguous()
+    return y.contiguous(memory_format=_LAST[x.dim()]) if x.is_contiguous(memory_format=_LAST[x.dim()]) else y
+
+
+def autocast(x: Tensor) -> Tensor:
+    """Under autocast, the operator is a matrix product like any other: it runs in autocast's type."""
+    if x.dtype == torch.float32 and not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        return x.to(torch.get_autocast_dtype(x.device.type))
+    return x
