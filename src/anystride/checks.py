@@ -4,25 +4,33 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
 
 
-def check_input(x: Tensor, axes: int | None = None) -> None:
-    """Raise unless `x` is a floating-point (N, C, *spatial) with `axes` spatial axes, or with any number of them."""
-    if not isinstance(x, Tensor):
+def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
+    """Raise unless `x` is a floating-point (N, C, *spatial) with `axes` spatial axes, or `least` dimensions or more."""
+    if not isinstance(x, Tensor) or x.is_quantized:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(
-            f"x must be a floating-point tensor, got {type(x).__name__}; tools that trace or quantise a network need "
-            "it after anystride.freeze_"
+            f"x must be a floating-point tensor, got {got}; tools that trace or quantise a network take it after "
+            "anystride.freeze_"
         )
     if not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor, got {x.dtype}; convert it, for example with x.float()")
-    if axes is None and x.dim() < 3:
+    if axes is None and x.dim() < least:
         raise ValueError(f"x must be (N, C, *spatial) with at least one spatial axis, got shape {tuple(x.shape)}")
     if axes is not None and x.dim() != axes + 2:
         spatial = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
         raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
+
+
+def spatial_size(x: Tensor) -> tuple[int, ...]:
+    """The sizes of all axes but the first two; plain numbers also to `torch.jit.trace`, which counts in tensors."""
+    size = tuple(x.shape[2:])
+    return tuple(map(int, size)) if torch.jit.is_tracing() else size  # type: ignore[attr-defined,no-untyped-call]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystride.checks import spatial_size
 from anystride.convolution import kernel_for
 from anystride.layers import exporting
 from anystride.ops.autograd import autocast, convolve
@@ -88,7 +89,7 @@ class Frozen(_Constants):
     def forward(self, x: Tensor, lengths: Size | None = None, convolution: Any = None) -> Tensor:
         """Resample, after `convolution` if one is given. `lengths` is what the learned layer was given at freezing."""
         x, kernel = _take_in(x, convolution)
-        key = key_of(tuple(x.shape[2:]), lengths, kernel)
+        key = key_of(spatial_size(x), lengths, kernel)
         if key not in self.outputs:
             raise ValueError(_refusal(self.name, key, self.outputs))
         x = self._run(x, self.before, key)
@@ -224,7 +225,7 @@ def run_constants(x: Tensor, name: str, table: tuple[tuple[Size, Steps], ...], b
     axes = len(table[0][0]) if table else x.dim() - 2
     if x.dim() == axes + 1:
         return run_constants(x.unsqueeze(0), name, table, buffers).squeeze(0)  # type: ignore[no-any-return]
-    size = tuple(x.shape[2:])
+    size = spatial_size(x)
     steps = next((steps for known, steps in table if known == size), None)
     if steps is None:
         raise ValueError(_refusal(name, (size, None, None), [(known, None, None) for known, _ in table]))
@@ -244,7 +245,7 @@ def enlarge(
     x: Tensor, name: str, sizes: tuple[tuple[Size, Size], ...], mode: str, align_corners: bool | None
 ) -> Tensor:
     """Interpolation to the size that belongs to the map's: one operation to a tracer."""
-    size = tuple(x.shape[2:])
+    size = spatial_size(x)
     output = next((output for known, output in sizes if known == size), None)
     if output is None:
         raise ValueError(_refusal(name, (size, None, None), [(known, None, None) for known, _ in sizes]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
+from anystride.checks import check_input, spatial_size
 from anystride.convolution import CONVOLUTIONS
 from anystride.layers import DiffStrideNd
 from anystride.resample import CHILD, INPUT, Size, close_record, open_record
@@ -34,12 +35,13 @@ class _ResampledConv(nn.Module):
         place = self._modules.get(CHILD)
         if place is None:  # one that a tool has built anew from attributes
             return self._strided(input)
+        check_input(input, None, 2)
         kind: Any = self
         batch = input if input.dim() != len(kind.kernel_size) + 1 else input.unsqueeze(0)
         if kind.padding_mode == "zeros":
             y: Tensor = place(batch, self)
         else:
-            y = place(self.unstrided(batch), None, tuple(batch.shape[2:]))
+            y = place(self.unstrided(batch), None, spatial_size(batch))
         return y if batch is input else y.squeeze(0)
 
     def unstrided(self, x: Tensor) -> Tensor:
@@ -76,6 +78,10 @@ class _ResampledConv(nn.Module):
     @stride.setter
     def stride(self, value: tuple[float, ...]) -> None:
         self.__dict__["stride"] = value
+
+    def extra_repr(self) -> str:
+        now = tuple(round(step, 3) for step in self.stride)
+        return super().extra_repr().replace(f"stride={self.__dict__['stride']}", f"stride={now}")
 
 
 class ResampledConv1d(_ResampledConv, nn.Conv1d):  # type: ignore[misc]  # its stride is a property
@@ -218,8 +224,9 @@ def _layer(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[st
     kwargs = dict(kwargs)
     x: Tensor = args[0] if args else kwargs.pop(next(iter(kwargs)))
     rest = args[1:]
+    check_input(x, None, 2)
     batch = x if x.dim() != len(place.geometry.stride) + 1 else x.unsqueeze(0)
-    size = tuple(batch.shape[2:])
+    size = spatial_size(batch)
     missing = place.geometry.missing(size)
     if any(missing):  # windows that reached beyond the border: repeat the last samples
         batch_in = F.pad(batch, [n for samples in reversed(missing) for n in (0, samples)], mode="replicate")
@@ -255,7 +262,7 @@ def input_sizes(
     wanted = [name for name in names if name.partition(":")[0] == INPUT]
     if not wanted:
         return {}
-    return {path: tuple(x.shape[2:]) for path, x in input_maps(forward, module, wanted != [INPUT], args, kwargs)}
+    return {path: spatial_size(x) for path, x in input_maps(forward, module, wanted != [INPUT], args, kwargs)}
 
 
 def input_maps(

@@ -15,6 +15,7 @@ from anystride.checks import (
     check_smoothness,
     check_strides,
     per_axis,
+    spatial_size,
 )
 from anystride.convolution import take_in
 from anystride.functional import Norm, Ramp
@@ -104,7 +105,7 @@ class DiffStrideNd(HasStride):
         kernel = None
         if convolution is not None:
             x, kernel = take_in(x, convolution, self.norm)
-        counted = tuple(x.shape[2:]) if lengths is None and kernel is None else _counted(x, lengths, kernel)
+        counted = spatial_size(x) if lengths is None and kernel is None else _counted(x, lengths, kernel)
         if torch.compiler.is_compiling():
             axes: tuple[Axis, ...] = tuple([LearnedAxis.of(at, self.norm) for at in self.bands(counted)])
         else:
@@ -189,7 +190,7 @@ def learned_axes(
 def _counted(x: Tensor, lengths: Sequence[int] | None, kernel: Kernel | None) -> tuple[int, ...]:
     if lengths is not None:
         return tuple(lengths)
-    size = tuple(x.shape[2:])
+    size = spatial_size(x)
     return size if kernel is None else convolved(kernel, size)
 
 

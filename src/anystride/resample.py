@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystride.checks import check_input
+from anystride.checks import check_input, spatial_size
 from anystride.convolution import take_in
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.autograd import resample
@@ -150,14 +150,14 @@ class Place(nn.Module):
         """
         check_input(x)
         y = self.resampled(x, convolution, input_size)
-        size = tuple(y.shape[2:])
+        size = spatial_size(y)
         if self.followed:
             for record in reversed(_calls.records):
                 if self.name in record:
                     record[self.name] = size
                     break
         if not torch.compiler.is_compiling():
-            self.seen = tuple(x.shape[2:]), size
+            self.seen = spatial_size(x), size
         return y.clone() if self.copies and y.requires_grad else y
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
@@ -186,7 +186,7 @@ class Leads(Place):
         self.pool = pool
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        lengths = self.lengths(tuple(x.shape[2:]), convolution is not None, input_size)
+        lengths = self.lengths(spatial_size(x), convolution is not None, input_size)
         if self.geometry.same:
             for axis, skipped in enumerate(self.geometry.offset(x.shape[2:])):
                 if skipped:
@@ -332,7 +332,7 @@ def _to_size(x: Tensor, convolution: Any, target: Size) -> Tensor:
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, "forward")
-    size = tuple(x.shape[2:])
+    size = spatial_size(x)
     lengths = size if kernel is None else convolved(kernel, size)
     axes = tuple([SpectralAxis(n, h) for n, h in zip(lengths, target, strict=True)])
     if kernel is None:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -15,8 +15,7 @@ from anystride.execution import Execution, arguments
 from anystride.hosts import input_maps
 from anystride.resample import CHILD, INPUT
 
-# Modules whose calls something is in, and the numbers of these calls, the outermost first.
-Calls = tuple[tuple[str, int], ...]
+T = TypeVar("T")
 
 
 class Search:
@@ -181,7 +180,8 @@ class Search:
             leader: str | None = INPUT
             rest = items
             # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
-            ends = self.sites[first].grows and groups.size[root] == groups.size.get(("input", 0))
+            inputs = [size for item, size in groups.size.items() if item[0] == "input"]
+            ends = self.sites[first].grows and groups.size[root] in inputs
             if root[0] != "input" and not ends:
                 rest = items[1:]
                 leader = _key(first)
@@ -225,16 +225,16 @@ class Search:
     def _find_scopes(self, roles: dict[SiteKey, dict[str, Any]]) -> None:
         """Note for all that follow one place the innermost module that all of them and the place run in."""
         keys = {_key(key): key for key in self.sites}
-        stacks: dict[str, list[Calls]] = {}
+        around: dict[str, list[tuple[str, ...]]] = {}
         followers = [(key, role) for key, role in roles.items() if role["role"] == "follow" and role["leader"] in keys]
         for key, role in followers:
             leading = self.sites[keys[role["leader"]]].calls
-            for number, stack in self.sites[key].calls:
-                before = [calls for other, calls in leading if other < number]
-                stacks.setdefault(role["leader"], []).extend([stack, before[-1] if before else ()])
+            for number, calls in self.sites[key].calls:
+                before = [other for earlier, other in leading if earlier < number]
+                shared = _common(calls, before[-1]) if before else ()
+                around.setdefault(role["leader"], []).append(tuple([name for name, _ in shared]))
         for _, role in followers:
-            shared = functools.reduce(_common, stacks[role["leader"]])
-            role["scope"] = shared[-1][0] if shared else ""
+            role["scope"] = next(iter(functools.reduce(_common, around[role["leader"]])[-1:]), "")
 
     def _change(self, key: SiteKey, role: dict[str, Any]) -> Change:
         site = self.sites[key]
@@ -280,8 +280,8 @@ def _pads_by_stride(module: nn.Module) -> bool:
     return type(module).__name__.endswith("Same")
 
 
-def _common(a: Calls, b: Calls) -> Calls:
-    """The calls that two stacks of calls begin with."""
+def _common(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:
+    """What two sequences begin with."""
     shared = 0
     while shared < min(len(a), len(b)) and a[shared] == b[shared]:
         shared += 1

@@ -59,8 +59,9 @@ def resample(
     if x.is_meta:
         return x.new_empty(len(x), x.shape[1] if kernel is None else kernel.channels, *[a.output_length for a in axes])
     x = autocast(x)
-    # A compiler may hold sizes that it does not know: they are no key of anything.
     size = tuple(x.shape[2:])
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # there they are tensors
+        size = tuple(map(int, size))
     key = axes, size, x.shape[1], kernel, x.dtype, x.device
     segments = _segments(*key) if torch.compiler.is_compiling() else matrices.get(key, _segments, *key)
     return run(x, segments, stride, weight, bias)

@@ -42,9 +42,7 @@ class TensorCache:
             if key in self._entries:
                 self._entries.move_to_end(key)
                 return self._entries[key][0]  # type: ignore[no-any-return]  # what `make` gave for this key
-        # A tensor born in inference mode could not be used for training later.
-        with torch.inference_mode(False), torch.no_grad():
-            made = make(*arguments)
+        made: K = _untraced(make, arguments) if torch.jit.is_tracing() else _plainly(make, arguments)  # type: ignore
         size = _size(made)
         if size is not None:
             with self._lock:
@@ -59,6 +57,21 @@ class TensorCache:
         """Bytes of the largest entry."""
         with self._lock:
             return max((size for _, size in self._entries.values()), default=0)
+
+
+def _plainly(make: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    # A tensor born in inference mode could not be used for training later.
+    with torch.inference_mode(False), torch.no_grad():
+        return make(*arguments)
+
+
+def _untraced(make: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """`torch.jit.trace` sees its own thread alone: what is made in another one is a constant to it."""
+    made: list[T] = []
+    thread = threading.Thread(target=lambda: made.append(_plainly(make, arguments)))
+    thread.start()
+    thread.join()
+    return made[0]
 
 
 def _size(entry: tuple[Any, ...]) -> int | None:
