@@ -5,8 +5,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from anystride import DiffStride1d, DiffStride2d, DiffStride3d
+from anystride.geometry import Geometry
 from anystride.hosts import put_on
-from anystride.resample import CHILD, Geometry, Leads
+from anystride.resample import CHILD, Leads
 
 DIFFSTRIDE = (DiffStride1d, DiffStride2d, DiffStride3d)
 

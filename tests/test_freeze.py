@@ -286,7 +286,7 @@ def state(model):
 @pytest.mark.parametrize(
     ("examples", "error", "message"),
     [
-        ((), ValueError, "example_inputs must have at least one entry"),
+        ((), ValueError, "example_inputs must have an entry"),
         ((torch.randn(1, 3, 24, 24), torch.randn(1, 5, 24, 24)), RuntimeError, "channels"),
         (
             (torch.randn(1, 3, 44, 44), torch.randn(1, 3, 48, 48)),

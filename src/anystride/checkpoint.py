@@ -85,17 +85,13 @@ def load_(model: nn.Module, path: str | os.PathLike[str]) -> Plan:
         raise ValueError(f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}, without a plan")
     plan = Plan.from_json(metadata.pop(_PLAN))
     state |= {name: state[kept] for name, kept in metadata.items() if kept in state}
-    surgery = Surgery(model, plan)
-    try:
-        surgery.attach()
+    with Surgery(model, plan) as surgery:
         _check_fit(
             {name: tuple(tensor.shape) for name, tensor in state.items()},
             {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
         )
         model.load_state_dict(state)
-    except BaseException:
-        surgery.undo()
-        raise
+        surgery.keep()
     return plan
 
 

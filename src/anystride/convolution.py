@@ -1,11 +1,13 @@
 """How a convolution moves, where the operator can take it into its program."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from anystride.checks import spatial_size
 from anystride.ops.cache import remembered
-from anystride.ops.fusion import Kernel
+from anystride.ops.fusion import Kernel, convolved
 from anystride.ops.matrix import Taps
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,6 +25,13 @@ def take_in(x: Tensor, convolution: Any, norm: str) -> tuple[Tensor, Kernel | No
     if kernel is None:
         return getattr(convolution, "unstrided", convolution)(x), None
     return x, kernel
+
+
+def counted_size(x: Tensor, kernel: Kernel | None, lengths: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Samples that each axis counts: `lengths` if given, else those that are there, after the convolution if any."""
+    if lengths is not None:
+        return tuple(lengths)
+    return spatial_size(x) if kernel is None else convolved(kernel, spatial_size(x))
 
 
 def kernel_for(convolution: Any, norm: str) -> Kernel | None:

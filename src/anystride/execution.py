@@ -2,8 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.resample import Place
 
 TAG = "_anystride_tag"
+E = TypeVar("E", bound="Execution")
 
 
 class Execution(TorchDispatchMode):
@@ -94,6 +95,20 @@ class Execution(TorchDispatchMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def run_once(make: Callable[[], E], model: nn.Module, example: Any, *, training: bool) -> E:
+    """Run a model under an execution without data, or for real where it cannot run so, and return the execution.
+
+    It cannot where it looks at values, or holds tensors that are neither parameters nor buffers.
+    """
+    execution = make()
+    try:
+        execution.run(model, example, training=training)
+    except Exception:
+        execution = make()
+        execution.run(model, example, training=training, meta=False)
+    return execution
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystride.convolution import kernel_for
+from anystride.convolution import counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
 from anystride.frozen import Constant, Frozen, FrozenConv, FrozenPlace, Key, key_of
+from anystride.geometry import Size
 from anystride.hosts import NAMES, put_off, roles_of
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import Apply, Convolve, Kernel, Program, convolved, cost, programs
+from anystride.ops.fusion import Convolve, Kernel, Program, convolved, cost, in_one_order, programs
 from anystride.ops.matrix import Axis, LearnedAxis, SpectralAxis, Taps, axis_operator, interleaved
 from anystride.ops.separable import Product
-from anystride.resample import CHILD, Enlarges, Leads, Passes, Place, Size
+from anystride.resample import CHILD, Enlarges, Leads, Passes, Place
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
@@ -77,9 +78,9 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
     `SpectralPool*d`) then holds a fixed matrix per axis for each size that its maps had, as buffers in the state dict;
     strides are no parameters any more. Outputs stay the same to rounding. What is frozen takes `torch.compile` with
     `fullgraph=True`, `torch.export` and ONNX; batch sizes may vary, other map sizes are refused with a message.
-    Convolutions run at the smaller resolution where that saves work, as they do while strides learn. All other modules,
-    hooks and parameters stay. A
-    layer that no example reaches is frozen for no size and raises once it is called. A model without learned layers is
+    Convolutions run at the smaller resolution where that saves work, as they do while strides learn; each stands as an
+    ordinary one in a `FrozenConv`. All other modules, hooks, parameters and the names in the state dict stay. A layer
+    that no example reaches is frozen for no size and raises once it is called. A model without learned layers is
     returned as it is, and so is one that was frozen before.
 
     Args:
@@ -100,9 +101,7 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         Frozen(sizes: (32, 32) to (16, 16), (24, 24) to (12, 12))
     """
     if not example_inputs:
-        raise ValueError(
-            "example_inputs must have at least one entry, whose map sizes the model is frozen for, got none"
-        )
+        raise ValueError("example_inputs must have an entry, whose map sizes the model is frozen for, got none")
     root = nn.ModuleDict({"model": model})  # every learned layer has a parent now
     places = list(_places(root))
     records: dict[nn.Module, Record] = {}
@@ -113,17 +112,17 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         _record(model, records, example_inputs)
         if not any(record.calls for record in records.values()):
             raise ValueError(
-                "example_inputs reached no learned layer of the model; give inputs that do, and freeze before compiling"
+                "example_inputs reached no learned layer; give inputs that do, and freeze before compiling"
             )
     # A tensor born in inference mode could not be used for training later.
     with torch.inference_mode(False), torch.no_grad():
-        made = {id(child): _made(parent, child, records[child]) for parent, _, child, _ in places}
+        made = {child: _made(parent, child, records[child]) for parent, _, child, _ in places}
     # Nothing was changed so far, and nothing can fail from here on.
     for module in list(root.modules()):
         if module.__dict__.pop(NAMES, None) is not None:
             put_off(module)
     for parent, name, child, _ in places:
-        frozen = made[id(child)]
+        frozen = made[child]
         if isinstance(frozen, FrozenConv):
             _exchange(root, parent, frozen)
         elif frozen is None:
@@ -164,15 +163,10 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
 
 def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> None:
     x, told, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
-    pool = module.pool if isinstance(module, Leads) else module
     kernel = None
     if convolution is not None:
-        kernel = kernel_for(convolution, getattr(pool, "norm", "forward"))
-        x = (
-            x if kernel is not None else getattr(convolution, "unstrided", convolution)(x)
-        )  # one that runs by itself: what counts is its result
-    size = tuple(x.shape[2:])
-    met = size if kernel is None else convolved(kernel, size)
+        x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "norm", "forward"))
+    size, met = tuple(x.shape[2:]), counted_size(x, kernel)
     skipped = (0,) * len(size)
     if isinstance(module, Leads):
         skipped = tuple(module.geometry.offset(met))
@@ -185,13 +179,15 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> N
     call = Call(size, x.shape[1], axes, skipped, tuple(output.shape[2:]), kernel)
     before = record.calls.setdefault(key, call)
     if before != call:
-        raise ValueError(
-            f"layer {record.name!r} turns maps of size {size} into {before.output} and into {call.output}, as "
-            "it follows maps elsewhere in the model; freeze one copy of the model per example input"
-        )
+        raise ValueError(_conflict(record.name, f"maps of size {size}", before.output, call.output))
     if x.dtype == torch.float64:
         record.dtype = x.dtype
     record.device = record.device or x.device
+
+
+def _conflict(name: str, maps: str, one: Size, other: Size) -> str:
+    why = "as it follows maps elsewhere in the model; freeze one copy of the model per example input"
+    return f"layer {name!r} turns {maps} into {one} and into {other}, {why}"
 
 
 def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
@@ -203,6 +199,7 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
     made: nn.Module
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
+        made.norm = module.norm
     elif roles_of(parent)[-1:] == ("convolution",):
         return _frozen_convolution(record, constants).train(module.training)
     else:
@@ -217,25 +214,15 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
 
 
 def _programs(record: Record) -> dict[Key, Program]:
-    """The program of each call. A convolution runs in one order at all sizes: the cheapest that all of them allow."""
+    """The program of each call. A convolution runs in one order at all sizes."""
     where = record.device or torch.device("cpu")
-    options = {
-        key: {_order(p): p for p in programs(*call.extents, call.size, call.kernel, where)}
-        for key, call in record.calls.items()
-    }
-    totals: dict[Any, float] = {}
-    for order in set.intersection(*[set(found) for found in options.values()]) if options else ():
-        costs = [cost(options[key][order], c.size, c.channels, c.kernel) for key, c in record.calls.items()]
-        totals[order] = sum(costs)
-    best = min(totals, key=lambda order: (totals[order], str(order))) if totals else None
-    return {key: found.get(best) or next(iter(found.values())) for key, found in options.items()}
-
-
-def _order(program: Program) -> Any:
-    """What programs of one order have in common at any size."""
-    place = next((n for n, step in enumerate(program) if isinstance(step, Convolve)), 0)
-    before = {axis for step in program[:place] if isinstance(step, Apply) for axis in step.product.axes}
-    return tuple(sorted(before)), tuple([step.stride for step in program if isinstance(step, Convolve)])
+    calls = record.calls.values()
+    found = [programs(*call.extents, call.size, call.kernel, where) for call in calls]
+    costs = [
+        [cost(program, call.size, call.channels, call.kernel) for program in options]
+        for call, options in zip(calls, found, strict=True)
+    ]
+    return dict(zip(record.calls, in_one_order(found, costs), strict=True))
 
 
 def _constant(call: Call, program: Program) -> Constant:
@@ -265,9 +252,7 @@ def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None) -> Tensor
 
 
 def _is_identity(matrix: Tensor) -> bool:
-    rows, columns = matrix.shape
-    eye = torch.eye(columns, dtype=matrix.dtype, device="cpu")
-    return rows == columns and torch.allclose(matrix, eye, rtol=0, atol=1e-9)
+    return matrix.shape[0] == matrix.shape[1] and torch.allclose(matrix, torch.eye(len(matrix)).double(), 0, 1e-9)
 
 
 def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> FrozenConv:
@@ -285,10 +270,7 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
         here = Constant(last, None, (), constant.output)
         known = after.setdefault((size if how is None else how.size, None, None), here)
         if known.output != here.output or str(known.before) != str(here.before):
-            raise ValueError(
-                f"layer {record.name!r} turns its maps into {known.output} and into {here.output}, as it follows maps "
-                "elsewhere in the model; freeze one copy of the model per example input"
-            )
+            raise ValueError(_conflict(record.name, "its maps", known.output, here.output))
     frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None))
     if not constants or any(constant.before for constant in before.values()):
         frozen.add_module("before", FrozenPlace(record.name, before, record.dtype, record.device))

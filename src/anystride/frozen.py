@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystride.checks import spatial_size
-from anystride.convolution import kernel_for
-from anystride.layers import exporting
+from anystride.compiling import exporting
+from anystride.convolution import take_in
+from anystride.geometry import Geometry, Size
 from anystride.ops.autograd import autocast, convolve
 from anystride.ops.fusion import Convolve, Kernel
 from anystride.ops.separable import Product, joined, multiply
-from anystride.resample import CHILD, Geometry, Size
+from anystride.resample import CHILD
 
 # Spatial size of a map, the lengths that its layer was given where they differ from it, and how the convolution that
 # runs with it moves, if one does.
@@ -38,7 +39,7 @@ class Constant(NamedTuple):
     output: Size
 
 
-# The same as plain numbers, which any tracer can hold: axes, rows, columns of each product, and its buffers' numbers.
+# The same as plain numbers, for any tracer: axes, rows, columns of each product, and the numbers of its buffers.
 Steps = tuple[tuple[Size, Size, Size, Size], ...]
 
 
@@ -79,6 +80,9 @@ class Frozen(_Constants):
         constants: by key, what is done.
         dtype, device: of the buffers.
 
+    Attributes:
+        norm: the gain of the layer, by which a convolution with a bias may have to run by itself.
+
     Shape:
         (N, C, *spatial) to (N, C, *output), for the sizes that it was made for.
 
@@ -86,9 +90,11 @@ class Frozen(_Constants):
         ValueError: the map has another size.
     """
 
+    norm = "forward"
+
     def forward(self, x: Tensor, lengths: Size | None = None, convolution: Any = None) -> Tensor:
         """Resample, after `convolution` if one is given. `lengths` is what the learned layer was given at freezing."""
-        x, kernel = _take_in(x, convolution)
+        x, kernel = (x, None) if convolution is None else take_in(x, convolution, self.norm)
         key = key_of(spatial_size(x), lengths, kernel)
         if key not in self.outputs:
             raise ValueError(_refusal(self.name, key, self.outputs))
@@ -200,13 +206,6 @@ def key_of(size: Size, lengths: Iterable[int] | None, kernel: Kernel | None) -> 
     """What the constants of a call are found by; channels are no part of it, so a pruned network keeps them."""
     told = None if lengths is None or tuple(lengths) == size else tuple(lengths)
     return size, told, None if kernel is None else kernel.taps
-
-
-def _take_in(x: Tensor, convolution: Any) -> tuple[Tensor, Kernel | None]:
-    if convolution is None:
-        return x, None
-    kernel = kernel_for(convolution, "forward")
-    return (convolution(x), None) if kernel is None else (x, kernel)
 
 
 @torch.fx.wrap

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
+from anystride.calls import INPUT, close_record, open_record
 from anystride.checks import check_input, spatial_size
 from anystride.convolution import CONVOLUTIONS
+from anystride.geometry import Size
 from anystride.layers import DiffStrideNd
-from anystride.resample import CHILD, INPUT, Size, close_record, open_record
+from anystride.resample import CHILD
 
 # Attribute of a module that opens the record of its calls: the names of the places that are followed within it.
 NAMES = "_anystride_followed"

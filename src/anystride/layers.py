@@ -1,7 +1,6 @@
 """DiffStride and spectral pooling as modules: they hold parameters and run the operator."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,16 +14,14 @@ from anystride.checks import (
     check_smoothness,
     check_strides,
     per_axis,
-    spatial_size,
 )
-from anystride.convolution import take_in
+from anystride.compiling import exporting, outside_graphs
+from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm, Ramp
 from anystride.ops.autograd import resample
-from anystride.ops.cache import remembered
-from anystride.ops.fusion import Kernel, convolved
 from anystride.ops.matrix import NORMS, Axis, LearnedAxis, SpectralAxis, tables
 from anystride.ops.window import RAMPS, Band, band
-from anystride.stride import HasStride
+from anystride.stride import HasStride, learned_axes
 
 Grid = int | Literal["free", "fixed"]
 
@@ -33,8 +30,7 @@ class DiffStrideNd(HasStride):
     """Downsampling whose stride is a parameter (Algorithm 1); use `DiffStride1d`, `DiffStride2d` or `DiffStride3d`.
 
     The parameter is float32 whatever the model's dtype. Its value in use is clamped to what the map can take
-    (`window.stride_bounds`), so any optimiser may step it anywhere; the gradient passes the clamp, and each backward
-    pass brings a value that has left the range back to its end. Neither is done in `forward`, which writes nothing.
+    (`window.stride_bounds`), so any optimiser may step it anywhere; see `stride.HasStride`.
 
     Args:
         stride: initial stride, at least 1, a number or one per spatial axis.
@@ -44,8 +40,7 @@ class DiffStrideNd(HasStride):
         norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
         grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
             most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
-            for each input size, until `anystride.regrid_`; meanwhile the window moves on that grid. With "fixed" the
-            layer can be compiled with its network, without a break.
+            for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
         device: where the parameter is created.
 
     Shape:
@@ -84,9 +79,8 @@ class DiffStrideNd(HasStride):
         Args:
             x: (N, C, *spatial).
             lengths: one per axis, to count an axis as longer (its last sample repeats) or shorter.
-            convolution: a module to run before: the result is that of `self(convolution(x))`. Where it is one of
-                torch's convolutions at stride 1, both run in the order that costs least, mostly at the output's
-                resolution. It keeps its parameters; one with hooks runs by itself first.
+            convolution: a module to run before: the result is `self(convolution(x))`. One of torch's convolutions at
+                stride 1 and the operator run in the order that costs least; one with hooks runs by itself first.
 
         Returns:
             (N, C, *output_size), with the channels of the convolution where there is one.
@@ -105,7 +99,7 @@ class DiffStrideNd(HasStride):
         kernel = None
         if convolution is not None:
             x, kernel = take_in(x, convolution, self.norm)
-        counted = spatial_size(x) if lengths is None and kernel is None else _counted(x, lengths, kernel)
+        counted = counted_size(x, kernel, lengths)
         if torch.compiler.is_compiling():
             axes: tuple[Axis, ...] = tuple([LearnedAxis.of(at, self.norm) for at in self.bands(counted)])
         else:
@@ -164,57 +158,10 @@ class DiffStrideNd(HasStride):
 
     def extra_repr(self) -> str:
         values = self.stride_values()
-        stride = values[0] if len(set(values)) == 1 else values
-        smoothness = self.smoothness[0] if len(set(self.smoothness)) == 1 else self.smoothness
+        stride, smoothness = (v[0] if len(set(v)) == 1 else v for v in (values, self.smoothness))
         grid = "" if self.grid == "free" else f", grid={self.grid!r}"
         kind = f"shared={self.shared}, ramp={self.ramp!r}, norm={self.norm!r}{grid}"
         return f"stride={stride}, smoothness={smoothness}, {kind}"
-
-
-@remembered
-def learned_axes(
-    lengths: tuple[int, ...],
-    strides: tuple[float, ...],
-    smoothness: tuple[float, ...],
-    ramp: str,
-    norm: str,
-    learns: bool,
-    sizes: tuple[int, ...] | None = None,
-) -> tuple[LearnedAxis, ...]:
-    """What a layer does to axes of so many samples, whose output sizes may be given."""
-    held = (None,) * len(lengths) if sizes is None else sizes
-    each_axis = zip(lengths, strides, smoothness, held, strict=True)
-    return tuple([LearnedAxis.of(band(n, stride, width, ramp, h), norm, learns) for n, stride, width, h in each_axis])
-
-
-def _counted(x: Tensor, lengths: Sequence[int] | None, kernel: Kernel | None) -> tuple[int, ...]:
-    if lengths is not None:
-        return tuple(lengths)
-    size = spatial_size(x)
-    return size if kernel is None else convolved(kernel, size)
-
-
-def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function, kept out of a compiler's graphs.
-
-    Sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where outside of
-    its graphs it sees no more than a map whose size sometimes changes. Without a compiler, which takes a second to
-    import, the function is returned as it is.
-    """
-    if "torch._dynamo" not in sys.modules:
-        return function
-    if function not in _outside:
-        reason = "sizes follow a learned stride; use grid='fixed', or anystride.freeze_ before an export"
-        _outside[function] = torch.compiler.disable(function, reason=reason)
-    return _outside[function]
-
-
-_outside: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
-
-
-def exporting() -> bool:
-    """Whether torch.export runs; PyTorch 2.6 cannot tell it from compilation."""
-    return bool(getattr(torch.compiler, "is_exporting", bool)())
 
 
 class DiffStride1d(DiffStrideNd):
@@ -292,7 +239,7 @@ class SpectralPoolNd(nn.Module):
         kernel = None
         if convolution is not None:
             x, kernel = take_in(x, convolution, self.norm)
-        counted = _counted(x, lengths, kernel)
+        counted = counted_size(x, kernel, lengths)
         axes = self.axes(counted)
         if kernel is None:
             return resample(x, axes)

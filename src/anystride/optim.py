@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from anystride.execution import Execution
+from anystride.execution import Execution, run_once
 from anystride.layers import DiffStrideNd
 
 
@@ -86,8 +86,5 @@ def regrid_(model: nn.Module, example_input: Any = None) -> nn.Module:
         if isinstance(module, DiffStrideNd):
             module.regrid()
     if example_input is not None:
-        try:
-            Execution().run(model, example_input, training=model.training)
-        except Exception:  # it cannot run on tensors without data
-            Execution().run(model, example_input, training=model.training, meta=False)
+        run_once(Execution, model, example_input, training=model.training)
     return model

@@ -3,120 +3,24 @@
 A place takes the map of a layer that once had a stride, and that now runs at stride 1, to the size that the plan asks
 for. `Leads` learns a stride, `Shares` uses the stride of a place whose maps it meets, `Follows` takes the size that
 another place gave in the same call of the network, `Keeps` gives a fixed size, `Enlarges` interpolates to a size.
-
-The size that one place needs from another travels with the call: a module around both (`hosts.scope`) opens a record
-when it is called and closes it when it returns. Nothing is left on a module for the next call.
 """
 
-import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anystride.calls import note_size, size_of
 from anystride.checks import check_input, spatial_size
-from anystride.convolution import take_in
+from anystride.convolution import counted_size, take_in
+from anystride.geometry import Geometry, Size, counted
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.autograd import resample
-from anystride.ops.cache import remembered
-from anystride.ops.fusion import convolved
 from anystride.ops.matrix import SpectralAxis
 
 CHILD = "resample"
-INPUT = "input"
-"""The leader of places that follow the size of the model's input; INPUT + ":" + path names one input of several."""
-
-Size = tuple[int, ...]
-# Per name of a place that is followed: the size that it gave in this call, or None before it ran. Under INPUT: the
-# sizes of the inputs by their path.
-CallRecord = dict[str, Any]
-
-
-class _Calls(threading.local):
-    """The calls that are under way in this thread, the innermost last."""
-
-    records: tuple[CallRecord, ...] = ()
-
-
-_calls = _Calls()
-
-
-def open_record(names: Sequence[str], inputs: Mapping[str, Size]) -> tuple[CallRecord, ...]:
-    """Open the record of a call of a module that some places and their leaders are in.
-
-    Args:
-        names: of the leaders.
-        inputs: spatial sizes of the module's inputs, by their path.
-
-    Returns:
-        What `close_record` takes.
-    """
-    before = _calls.records
-    record: CallRecord = dict.fromkeys(names)
-    record[INPUT] = inputs
-    _calls.records = (*before, record)
-    return before
-
-
-def close_record(before: tuple[CallRecord, ...]) -> None:
-    """Close the record that was opened last."""
-    _calls.records = before
-
-
-class Geometry(NamedTuple):
-    """How the layer that was replaced moved over its input; one entry per spatial axis.
-
-    Attributes:
-        stride: the stride it had.
-        span: samples that one position of its kernel covers, (kernel - 1) * dilation + 1.
-        padding: samples added on either side.
-        same: whether it padded by TensorFlow's rule, which depends on the stride and on the input's length.
-        ceil: whether a last window may reach beyond the border.
-    """
-
-    stride: Size
-    span: Size
-    padding: Size
-    same: bool = False
-    ceil: bool = False
-
-    def missing(self, size: Sequence[int]) -> list[int]:
-        """Samples by which the last windows of a `ceil` layer reach beyond its padding, for an input of `size`."""
-        if not self.ceil:
-            return [0] * len(self.stride)
-        lengths = zip(size, self.stride, self.span, self.padding, strict=True)
-        return [max(0, -(-(n + 2 * p - k) // s) * s + k - (n + 2 * p)) for n, s, k, p in lengths]
-
-    def unstrided(self, size: Sequence[int]) -> Size:
-        """Size that the layer gives at stride 1 for an input of `size`."""
-        if self.same:
-            return tuple(size)
-        each_axis = zip(size, self.missing(size), self.span, self.padding, strict=True)
-        return tuple([n + m + 2 * p - k + 1 for n, m, k, p in each_axis])
-
-    def offset(self, size: Sequence[int]) -> list[int]:
-        """Position in the stride-1 map of the layer's first sample, other than 0 only for `same`.
-
-        There `size`, of that map, is the input's, too.
-        """
-        if not self.same:
-            return [0] * len(self.stride)
-        return [
-            (k - 1) // 2 - max((-(-n // s) - 1) * s + k - n, 0) // 2
-            for n, s, k in zip(size, self.stride, self.span, strict=True)
-        ]
-
-    def grid(self, size: Sequence[int]) -> Size:
-        """Length per axis that a stride-1 map of `size` counts as: a whole number of the former stride."""
-        return tuple([-(-n // s) * s for n, s in zip(size, self.stride, strict=True)])
-
-
-@remembered
-def counted(geometry: Geometry, size: Size, from_input: bool) -> Size:
-    """Length per axis that the stride-1 map counts as, from its own size or from that of the layer's input."""
-    return geometry.grid(geometry.unstrided(size) if from_input else size)
+"""The name under which a converted layer registers its place."""
 
 
 class Place(nn.Module):
@@ -152,10 +56,7 @@ class Place(nn.Module):
         y = self.resampled(x, convolution, input_size)
         size = spatial_size(y)
         if self.followed:
-            for record in reversed(_calls.records):
-                if self.name in record:
-                    record[self.name] = size
-                    break
+            note_size(self.name, size)
         if not torch.compiler.is_compiling():
             self.seen = spatial_size(x), size
         return y.clone() if self.copies and y.requires_grad else y
@@ -263,30 +164,8 @@ class Follows(Place):
         return _to_size(x, convolution, self.target(x.dim() - 2))
 
     def target(self, axes: int) -> Size:
-        """The size that counts in this call.
-
-        Raises:
-            RuntimeError: it is not known.
-        """
-        key, _, path = self.leader.partition(":") if self.leader.startswith(INPUT + ":") else (self.leader, "", "")
-        whole = f"the module {self.scope!r}" if self.scope else "the whole model"
-        for record in reversed(_calls.records):
-            size = record.get(key)
-            if key == INPUT and size is not None:
-                sizes = [n for name, n in size.items() if len(n) == axes and path in ("", name)]
-                if sizes:
-                    return sizes[0]  # type: ignore[no-any-return]
-            elif key in record:
-                if size is None:
-                    raise RuntimeError(
-                        f"{self.name!r} takes its size from {key!r}, which did not run before it in this call of "
-                        f"{whole}; convert with filter= so that one of the two stays, if {key!r} is skipped on purpose"
-                    )
-                return size  # type: ignore[no-any-return]
-        raise RuntimeError(
-            f"{self.name!r} takes its size from {self.leader!r} in the same call of {whole}, which is not under way; "
-            f"call {whole}, not a part of it"
-        )
+        """The size that counts in this call, see `calls.size_of`."""
+        return size_of(self.leader, self.name, axes, self.scope)
 
     def described(self) -> str:
         return f"size of {self.leader!r}"
@@ -332,9 +211,7 @@ def _to_size(x: Tensor, convolution: Any, target: Size) -> Tensor:
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, "forward")
-    size = spatial_size(x)
-    lengths = size if kernel is None else convolved(kernel, size)
-    axes = tuple([SpectralAxis(n, h) for n, h in zip(lengths, target, strict=True)])
+    axes = tuple([SpectralAxis(n, h) for n, h in zip(counted_size(x, kernel), target, strict=True)])
     if kernel is None:
         return resample(x, axes)
     return resample(x, axes, None, kernel, convolution.weight, convolution.bias)

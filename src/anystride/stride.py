@@ -10,13 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from anystride.ops.cache import remembered
-from anystride.ops.window import stride_bounds
+from anystride.ops.matrix import LearnedAxis
+from anystride.ops.window import band, stride_bounds
 
 
 @remembered
 def bounds_of(lengths: tuple[int, ...], smoothness: tuple[float, ...], ramp: str) -> tuple[tuple[float, float], ...]:
     """The range of the stride of each axis of so many samples."""
     return tuple([stride_bounds(n, width, ramp) for n, width in zip(lengths, smoothness, strict=True)])
+
+
+@remembered
+def learned_axes(
+    lengths: tuple[int, ...],
+    strides: tuple[float, ...],
+    smoothness: tuple[float, ...],
+    ramp: str,
+    norm: str,
+    learns: bool,
+    sizes: tuple[int, ...] | None = None,
+) -> tuple[LearnedAxis, ...]:
+    """What a layer does to axes of so many samples, whose output sizes may be given."""
+    held = (None,) * len(lengths) if sizes is None else sizes
+    each_axis = zip(lengths, strides, smoothness, held, strict=True)
+    return tuple([LearnedAxis.of(band(n, stride, width, ramp, h), norm, learns) for n, stride, width, h in each_axis])
 
 
 class HasStride(nn.Module):

@@ -9,8 +9,8 @@ from torch import nn
 
 from anystride.checks import check_choice, check_grid, check_smoothness
 from anystride.convert.plan import Plan
-from anystride.convert.planner import Search
-from anystride.convert.surgery import InPlace, Surgery
+from anystride.convert.planner import Planner
+from anystride.convert.surgery import Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
 from anystride.ops.window import RAMPS
@@ -74,46 +74,24 @@ def convert_(
         Parameter containing:
         tensor([2., 2.], requires_grad=True)
     """
-    check_choice("method", method, METHODS)
+    tied = [tuple(names) for names in groups]
+    _check(model, example_input, method, [*learnable, *(name for names in tied for name in names)])
     check_choice("ramp", ramp, RAMPS)
     check_smoothness((smoothness,))
     check_grid(grid)
-    if not tensors(example_input):
-        raise ValueError("example_input must be a tensor, a tuple of arguments or a dict of keyword arguments, with at "
-                         f"least one tensor in it, got {type(example_input).__name__}")  # fmt: skip
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise ValueError(
-            f"model must be converted before it is wrapped in {type(model).__name__}, or pass model.module"
-        )
-    tied = [tuple(names) for names in groups]
-    modules = dict(model.named_modules())
-    for name in [*learnable, *(name for names in tied for name in names)]:
-        if name not in modules:
-            raise ValueError(f"learnable and groups must name modules of the model, got {name!r}; see named_modules()")
     settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared, grid=grid)
-    search = Search(model, example_input, settings, filter, learnable)
-    for name in learnable:
-        if any(owner == name and index >= 0 for owner, index in search.sites):
-            raise ValueError(f"learnable: {name!r} has a stride already, which is learned anyway; leave it out")
+    planner = Planner(model, example_input, settings, filter, learnable)  # find
     before = multiply_accumulates(model, example_input)
     while True:
-        plan = _grouped(search.plan(), tied)
-        surgery = Surgery(model, plan)
-        try:
-            surgery.attach()
-            for mode in reversed(search.training):
-                search.run(InPlace(), mode)
-            after = multiply_accumulates(model, example_input)
+        plan = planner.plan().grouped(tied)  # tie and plan
+        with Surgery(model, plan) as surgery:  # carry out
+            planner.find_changes_in_place()
+            after = multiply_accumulates(model, example_input)  # count
             plan = replace(plan, changes=surgery.sizes(), macs=(before, after))
-        except BaseException:
-            surgery.undo()
-            raise
-        if search.accepts(plan):
-            break
-        surgery.undo()
-    if dry_run:
-        surgery.undo()
-    return plan
+            if planner.accepts(plan):  # accept, or undo
+                if not dry_run:
+                    surgery.keep()
+                return plan
 
 
 @torch.inference_mode(False)
@@ -130,28 +108,23 @@ def apply_(model: nn.Module, plan: Plan) -> nn.Module:
     Raises:
         ValueError: the plan does not fit; the message says what differs, and the model is as it was.
     """
-    surgery = Surgery(model, plan)
-    try:
-        surgery.attach()
-    except BaseException:
-        surgery.undo()
-        raise
+    with Surgery(model, plan) as surgery:
+        surgery.keep()
     return model
 
 
-def _grouped(plan: Plan, groups: Sequence[tuple[str, ...]]) -> Plan:
-    """The plan with the strides of each of `groups` made one."""
-    for names in groups:
-        chosen = [change for change in plan.changes if change.name in names and change.group is not None]
-        missing = set(names) - {change.name for change in chosen}
-        if missing:
-            raise ValueError(f"groups: no stride is learned at {', '.join(map(repr, sorted(missing)))}; see the plan")
-        if len({change.stride for change in chosen}) > 1:
-            raise ValueError(f"groups: {', '.join(names)} have strides that differ: {[c.stride for c in chosen]}")
-        numbers = {change.group for change in chosen}
-        first = min(number for number in numbers if number is not None)
-        plan = replace(
-            plan,
-            changes=tuple(replace(c, group=first) if c.group in numbers else c for c in plan.changes),
+def _check(model: nn.Module, example_input: Any, method: str, names: Sequence[str]) -> None:
+    check_choice("method", method, METHODS)
+    if not tensors(example_input):
+        raise ValueError(
+            "example_input must be a tensor, a tuple of arguments or a dict of keyword arguments, with at least one "
+            f"tensor in it, got {type(example_input).__name__}"
         )
-    return plan
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            f"model must be converted before it is wrapped in {type(model).__name__}, or pass model.module"
+        )
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules:
+            raise ValueError(f"learnable and groups must name modules of the model, got {name!r}; see named_modules()")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ class Change:
             several).
         scope: for "follow", the name of the innermost module that the leader runs in, too.
         group: number of the operator that it shares with all changes of that number.
-        stride, span, padding, same, ceil: as in `resample.Geometry`.
+        stride, span, padding, same, ceil: as in `geometry.Geometry`.
         before: spatial sizes of its input and output.
         after: spatial size of its output in the converted model.
         why: operations that tie it, or the reason for which it stays.
@@ -98,6 +99,21 @@ class Plan:
     def stays(self) -> tuple[Change, ...]:
         """The places that are left as they were, each with its reason."""
         return tuple(change for change in self.changes if change.role == "stay")
+
+    def grouped(self, groups: Sequence[Sequence[str]]) -> "Plan":
+        """The plan with the strides of the modules in each of `groups` made one; a ValueError where they cannot be."""
+        plan = self
+        for names in groups:
+            chosen = [change for change in plan.changes if change.name in names and change.group is not None]
+            missing = sorted(set(names) - {change.name for change in chosen})
+            if missing:
+                raise ValueError(f"groups: no stride is learned at {', '.join(map(repr, missing))}; see the plan")
+            if len({change.stride for change in chosen}) > 1:
+                raise ValueError(f"groups: {', '.join(names)} have strides that differ: {[c.stride for c in chosen]}")
+            numbers = [change.group for change in chosen if change.group is not None]
+            one = [dataclasses.replace(c, group=min(numbers)) if c.group in numbers else c for c in plan.changes]
+            plan = dataclasses.replace(plan, changes=tuple(one))
+        return plan
 
     def to_json(self) -> str:
         """The plan as JSON."""

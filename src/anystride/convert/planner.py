@@ -7,18 +7,20 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from anystride.convert import fx as graph
+from anystride.calls import INPUT
+from anystride.convert.fx import UntraceableError, check
+from anystride.convert.groups import Groups, Resolution
 from anystride.convert.plan import Change, Plan
-from anystride.convert.sites import FILTERS, Site, SiteKey, Survey
-from anystride.convert.ties import Class, Groups, find_ties
+from anystride.convert.sites import FILTERS, InPlace, Site, SiteKey, Survey, axes_of, pads_by_stride
+from anystride.convert.ties import find_ties
 from anystride.execution import Execution, arguments
 from anystride.hosts import input_maps
-from anystride.resample import CHILD, INPUT
+from anystride.resample import CHILD
 
 T = TypeVar("T")
 
 
-class Search:
+class Planner:
     """Finds sites, how each can be replaced, and which must agree."""
 
     def __init__(
@@ -29,8 +31,7 @@ class Search:
         filter: Callable[[nn.Module, str], bool] | None,
         learnable: Sequence[str],
     ) -> None:
-        self.model, self.example, self.settings, self.filter, self.learnable = (
-            model, example, settings, filter, learnable)  # fmt: skip
+        self.model, self.example, self.settings, self.filter = model, example, settings, filter
         self.modules = dict(model.named_modules())
         self.sites: dict[SiteKey, Site] = {}
         self.meta = True
@@ -38,11 +39,14 @@ class Search:
         self.training = [False]
         self._survey()
         # By site, the way in which it is replaced, or the reason for which it is not.
-        self.how: dict[SiteKey, str] = {}
+        self.ways: dict[SiteKey, str] = {}
         self.reasons: dict[SiteKey, str] = {}
         self.options: dict[SiteKey, dict[str, Any]] = {}
         for key, site in self.sites.items():
             self._choose(key, site)
+        for name in learnable:
+            if any(owner == name and index >= 0 for owner, index in self.sites):
+                raise ValueError(f"learnable: {name!r} has a stride already, which is learned anyway; leave it out")
 
     def run(self, execution: Execution, training: bool, meta: bool = True) -> Any:
         """One pass of the model."""
@@ -83,23 +87,23 @@ class Search:
         elif hasattr(module, CHILD):
             reason = f"it has a {CHILD!r} already, from an earlier conversion or of its own"
         elif site.index == -1:
-            self.how[key] = "output"
+            self.ways[key] = "output"
         elif getattr(module, "return_indices", False):
             reason = "its indices refer to the map before pooling"
         elif site.lone and site.fixed_filter and self._only_filters(module, site.owner):
-            self.how[key] = "replace"
+            self.ways[key] = "replace"
         elif site.lone and site.grows and isinstance(module, nn.Upsample):
-            self.how[key] = "enlarge"
+            self.ways[key] = "enlarge"
             self.options[key] = {"mode": module.mode, "align_corners": module.align_corners}
         elif site.lone and site.grows and not list(module.children()) and site.kind != "interpolation":
-            self.how[key] = "output"
+            self.ways[key] = "output"
         elif site.lone and not site.grows and self._strides(module, site):
-            self.how[key] = "stride"
+            self.ways[key] = "stride"
         else:
             try:
-                self.options[key] = graph.check(module, self.survey.counts[site.owner], site.index)
-                self.how[key] = "graph"
-            except graph.UntraceableError as error:
+                self.options[key] = check(module, self.survey.counts[site.owner], site.index)
+                self.ways[key] = "graph"
+            except UntraceableError as error:
                 kind = type(module).__name__
                 reason = f"{kind} calls it as a function, and {error}; make it a module"
         if reason:
@@ -120,7 +124,7 @@ class Search:
         """The plan, without costs. Sites that turn out to be in the way are left out, and the search starts anew."""
         runs = [lambda e, mode=mode: self.run(e, mode) for mode in self.training]
         while True:
-            sites = {key: self.sites[key] for key in self.how}
+            sites = {key: self.sites[key] for key in self.ways}
             groups, nodes, sources = find_ties(runs, sites)
             if self.meta and self.survey.indexes:
                 real = lambda e: self.run(e, False, meta=False)  # noqa: E731  # as short as those above
@@ -131,6 +135,11 @@ class Search:
                 slices = self.survey.slices.items()
                 notes = tuple(f"{name or 'the model'}: {what} stays, no layer does it" for name, what in slices)
                 return replace(self.settings, changes=changes, notes=notes)
+
+    def find_changes_in_place(self) -> None:
+        """Run the converted model in each mode, to see whose output what comes next changes in place."""
+        for mode in reversed(self.training):
+            self.run(InPlace(), mode)
 
     def accepts(self, plan: Plan) -> bool:
         """Whether all maps have the sizes that they had; a place that gives another one is left out from now on."""
@@ -146,19 +155,19 @@ class Search:
         return not wrong
 
     def _leave(self, key: SiteKey, reason: str) -> None:
-        del self.how[key]
+        del self.ways[key]
         self.reasons[key] = reason
 
     def _roles(
-        self, groups: Groups, nodes: dict[Class, SiteKey], sources: dict[Class, Class]
+        self, groups: Groups, nodes: dict[Resolution, SiteKey], sources: dict[Resolution, Resolution]
     ) -> dict[SiteKey, dict[str, Any]] | None:
         """Role, leader, group and reason by site; None if a site had to be left out."""
-        classes: dict[Class, list[Class]] = {}
+        classes: dict[Resolution, list[Resolution]] = {}
         # In the order of execution, in which the plan is carried out: who leads must be there before who follows.
         position = {key: number for number, key in enumerate(self.sites)}
         for item in sorted(nodes, key=lambda item: position[nodes[item]]):
             classes.setdefault(groups.find(item), []).append(item)
-        homes: dict[SiteKey, set[Class]] = {}
+        homes: dict[SiteKey, set[Resolution]] = {}
         for root, items in classes.items():
             for item in items:
                 homes.setdefault(nodes[item], set()).add(root)
@@ -176,43 +185,56 @@ class Search:
                     reason = groups.fixed[root]
                     roles[nodes[item]] = {"role": "keep" if moves else "stay", "why": reason}
                 continue
-            first = nodes[items[0]]
-            leader: str | None = INPUT
-            rest = items
-            # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
-            inputs = [size for item, size in groups.size.items() if item[0] == "input"]
-            ends = self.sites[first].grows and groups.size[root] in inputs
-            if root[0] != "input" and not ends:
-                rest = items[1:]
-                leader = _key(first)
-                if self.sites[first].grows:
-                    alone = all(nodes[item] == first for item in rest)
-                    roles[first] = {
-                        "role": "stay",
-                        "how": "" if alone else "note",
-                        "why": "it meets no other map" if alone else "others follow its size",
-                    }
-                else:
-                    roles[first] = {"role": "learn", "group": len(roles), "why": why}
-            for item in rest:
+            leader = self._lead(root, [nodes[item] for item in items], groups, roles)
+            for item in items if leader == INPUT else items[1:]:
                 key = nodes[item]
                 if key in roles:
                     continue
-                site, source = self.sites[key], sources.get(item)
-                if key[1] == -1 and source == root:
+                if key[1] == -1 and sources.get(item) == root:
                     raise ValueError(
                         f"learnable: the output of {key[0]!r} meets its own input ({why}); "
                         "name the residual block that it is in instead"
                     )
-                alike = leader != INPUT and source == sources.get(items[0]) and site.stride == self.sites[first].stride
-                if alike and not site.grows and roles[first]["role"] == "learn":
-                    roles[key] = {"role": "share", "leader": leader, "group": roles[first]["group"], "why": why}
-                else:
-                    roles[key] = {"role": "follow", "leader": leader, "why": why}
-                    if leader == INPUT:
-                        roles[key]["leader"] = self._input(site.sizes[0][1])
+                roles[key] = {**self._tie(item, items[0], leader, nodes, sources, roles), "why": why}
         self._find_scopes(roles)
         return roles
+
+    def _lead(
+        self, root: Resolution, keys: Sequence[SiteKey], groups: Groups, roles: dict[SiteKey, dict[str, Any]]
+    ) -> str:
+        """Give a role to the place that the others of a class of maps are tied to, and return its name, or INPUT."""
+        first = keys[0]
+        site = self.sites[first]
+        # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
+        ends = site.grows and groups.size[root] in [size for item, size in groups.size.items() if item[0] == "input"]
+        if root[0] == "input" or ends:
+            return INPUT
+        if not site.grows:
+            why = ", ".join(groups.ties.get(root, []))
+            roles[first] = {"role": "learn", "group": len(roles), "why": why}
+        elif all(key == first for key in keys):
+            roles[first] = {"role": "stay", "how": "", "why": "it meets no other map"}
+        else:
+            roles[first] = {"role": "stay", "how": "note", "why": "others follow its size"}
+        return _key(first)
+
+    def _tie(
+        self,
+        item: Resolution,
+        first: Resolution,
+        leader: str,
+        nodes: dict[Resolution, SiteKey],
+        sources: dict[Resolution, Resolution],
+        roles: dict[SiteKey, dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The role of a place that is tied to another one, or to the input."""
+        site = self.sites[nodes[item]]
+        if leader == INPUT:
+            return {"role": "follow", "leader": self._input(site.sizes[0][1])}
+        alike = sources.get(item) == sources.get(first) and site.stride == self.sites[nodes[first]].stride
+        if alike and not site.grows and roles[nodes[first]]["role"] == "learn":
+            return {"role": "share", "leader": leader, "group": roles[nodes[first]]["group"]}
+        return {"role": "follow", "leader": leader}
 
     def _input(self, size: tuple[int, ...]) -> str:
         """Which of the model's inputs has a size: INPUT for the first with so many axes, else INPUT and its path."""
@@ -239,12 +261,12 @@ class Search:
     def _change(self, key: SiteKey, role: dict[str, Any]) -> Change:
         site = self.sites[key]
         module = self.modules[site.owner]
-        axes = _axes(module, site)
-        if key not in self.how:
+        axes = axes_of(module, site)
+        if key not in self.ways:
             role = {"role": "stay", "how": "", "why": self.reasons[key]}
         elif not role:
             role = {"role": "stay", "how": "", "why": "it did not run in the trials"}
-        how = role.pop("how", "" if role["role"] == "stay" else self.how[key])
+        how = role.pop("how", "" if role["role"] == "stay" else self.ways[key])
         return Change(
             name=site.owner,
             index=site.index,
@@ -254,7 +276,7 @@ class Search:
             span=site.span[-axes:],
             padding=site.padding[-axes:],
             before=(site.sizes[0][0][-axes:], site.sizes[0][1][-axes:]),
-            same=_pads_by_stride(module),
+            same=pads_by_stride(module),
             ceil=site.ceil,
             **role,
             **(self.options.get(key, {}) if how else {}),
@@ -264,20 +286,6 @@ class Search:
 def _is(stride: Any, values: tuple[int, ...]) -> bool:
     given = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
     return given == values[-len(given) :] or given * len(values) == values
-
-
-def _axes(module: nn.Module, site: Site) -> int:
-    """Spatial axes of the layer; one-dimensional pooling borrows a second one."""
-    name = type(module).__name__
-    return 1 if name.endswith("Pool1d") else len(site.stride)
-
-
-def _pads_by_stride(module: nn.Module) -> bool:
-    """Whether a layer pads by TensorFlow's rule: timm's layers say so in one of these ways."""
-    for flag in ("same_pad", "dynamic_padding"):
-        if hasattr(module, flag):
-            return bool(getattr(module, flag))
-    return type(module).__name__.endswith("Same")
 
 
 def _common(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:

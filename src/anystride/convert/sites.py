@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anystride.execution import Execution, tensors
+from anystride.execution import TAG, Execution, tensors
+from anystride.resample import Place
 
 aten = torch.ops.aten
 
@@ -36,7 +37,7 @@ class Site:
         index: which of its owner's operations of this family it is.
         kind: what it is, in words.
         grows: whether it enlarges the map.
-        stride, span, padding, ceil: as in `resample.Geometry`; 1, 0 and False where they mean nothing.
+        stride, span, padding, ceil: as in `geometry.Geometry`; 1, 0 and False where they mean nothing.
         sizes: spatial sizes of input and output of each call.
         calls: per call, how many calls of sites came before it, and the modules whose calls it is in: their names and
             the numbers of these calls, the outermost first.
@@ -121,7 +122,21 @@ def _spread(value: Any, axes: int) -> tuple[int, ...]:
     return values if len(values) == axes else values * axes
 
 
-class Walk(Execution):
+def axes_of(module: nn.Module, site: Site) -> int:
+    """Spatial axes of the layer; one-dimensional pooling borrows a second one."""
+    name = type(module).__name__
+    return 1 if name.endswith("Pool1d") else len(site.stride)
+
+
+def pads_by_stride(module: nn.Module) -> bool:
+    """Whether a layer pads by TensorFlow's rule: timm's layers say so in one of these ways."""
+    for flag in ("same_pad", "dynamic_padding"):
+        if hasattr(module, flag):
+            return bool(getattr(module, flag))
+    return type(module).__name__.endswith("Same")
+
+
+class SiteExecution(Execution):
     """A forward pass that knows its sites."""
 
     def __init__(self) -> None:
@@ -155,7 +170,7 @@ class Walk(Execution):
         return key, what
 
 
-class Survey(Walk):
+class Survey(SiteExecution):
     """An ordinary pass: finds the sites. `named` modules count as sites of stride 1 by their output."""
 
     def __init__(self, sites: dict[SiteKey, Site], named: Iterable[str] = ()) -> None:
@@ -211,3 +226,21 @@ class Survey(Walk):
         around = [(name, number) for (name, _), number in zip(self.stack, self.numbers, strict=True)]
         self.visits += 1
         site.calls.append((self.visits, tuple(around)))
+
+
+class InPlace(Execution):
+    """A pass that finds the operators whose output is changed in place, as by `nn.ReLU(inplace=True)`."""
+
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = func._schema.arguments[0].alias_info if func._schema.arguments else None
+        if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Place):
+            getattr(args[0], TAG).copies = True
+        out = func(*args, **kwargs)
+        if first is not None and not first.is_write and isinstance(getattr(args[0], TAG, None), Place):
+            for view in tensors(out):
+                setattr(view, TAG, getattr(args[0], TAG))
+        return out
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, Place):
+            setattr(output, TAG, module)

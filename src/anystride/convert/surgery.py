@@ -10,31 +10,13 @@ from torch import nn
 from anystride import layers
 from anystride.convert.fx import Functions
 from anystride.convert.plan import Change, Plan
-from anystride.execution import TAG, Execution, tensors
+from anystride.geometry import Geometry
 from anystride.hosts import NAMES, is_plain_convolution, put_on
-from anystride.resample import CHILD, Enlarges, Follows, Geometry, Keeps, Leads, Passes, Place, Shares
-
-
-class InPlace(Execution):
-    """A pass that finds the operators whose output is changed in place, as by `nn.ReLU(inplace=True)`."""
-
-    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        first = func._schema.arguments[0].alias_info if func._schema.arguments else None
-        if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Place):
-            getattr(args[0], TAG).copies = True
-        out = func(*args, **kwargs)
-        if first is not None and not first.is_write and isinstance(getattr(args[0], TAG, None), Place):
-            for view in tensors(out):
-                setattr(view, TAG, getattr(args[0], TAG))
-        return out
-
-    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, Place):
-            setattr(output, TAG, module)
+from anystride.resample import CHILD, Enlarges, Follows, Keeps, Leads, Passes, Place, Shares
 
 
 class Surgery:
-    """One plan on one model.
+    """One plan on one model, a context: it is carried out at the start, and taken back at the end unless it is kept.
 
     Raises:
         ValueError: the model lacks a module that the plan names, or is converted there already.
@@ -64,8 +46,26 @@ class Surgery:
                     f"plan does not fit the model: {change.name!r} has stride {module.stride}, not {change.stride}"
                 )
 
-    def attach(self) -> None:
-        """Carry the plan out."""
+    def __enter__(self) -> "Surgery":
+        try:
+            self._attach()
+        except BaseException:
+            self._take_back()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._take_back()
+
+    def keep(self) -> None:
+        """Leave the model as it is now."""
+        self._undo.clear()
+
+    def _take_back(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _attach(self) -> None:
         calls: dict[str, dict[int, str]] = {}
         for change in self.plan.changes:
             if change.how:
@@ -74,11 +74,6 @@ class Surgery:
         for name, children in calls.items():
             self._play(self.modules[name], Functions(tuple(sorted(children.items()))))
         self._open_scopes()
-
-    def undo(self) -> None:
-        """Take back what was done."""
-        while self._undo:
-            self._undo.pop()()
 
     def sizes(self) -> tuple[Change, ...]:
         """The changes with the sizes that the converted model's last run had, which the model then forgets."""

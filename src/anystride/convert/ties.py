@@ -15,75 +15,31 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from anystride.convert.sites import Site, SiteKey, Walk
+from anystride.convert.groups import Groups, Resolution
+from anystride.convert.sites import Site, SiteExecution, SiteKey
 from anystride.execution import TAG, Execution, tensors
 
 # From 11 on: no window, group or patch divides them by chance.
 PRIMES = [n for n in range(11, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]
 # Sizes of trials relative to those of the example: near them, and larger, where tables would be too short.
 SCALES = (1.0, 1.25)
-Class = tuple[Any, ...]
 aten = torch.ops.aten
-
-
-class Groups:
-    """Union-find over classes of resolution, with what was learned about each class."""
-
-    def __init__(self) -> None:
-        self.parent: dict[Class, Class] = {}
-        self.order: dict[Class, int] = {}
-        self.size: dict[Class, tuple[int, ...]] = {}
-        self.fixed: dict[Class, str] = {}
-        self.ties: dict[Class, list[str]] = {}
-
-    def add(self, item: Class, size: tuple[int, ...]) -> Class:
-        """The class of an item, made if new."""
-        if item not in self.parent:
-            self.parent[item] = item
-            self.order[item] = len(self.order)
-            self.size[item] = size
-        return self.find(item)
-
-    def find(self, item: Class) -> Class:
-        """The root of an item's class: its member that ran first."""
-        while self.parent[item] != item:
-            item = self.parent[item]
-        return item
-
-    def merge(self, a: Class, b: Class, why: str) -> None:
-        """Make two classes one."""
-        a, b = sorted((self.find(a), self.find(b)), key=self.order.__getitem__)
-        if a == b:
-            return
-        self.parent[b] = a
-        reasons = self.ties.setdefault(a, [])
-        reasons.extend(r for r in [*self.ties.pop(b, []), why] if r not in reasons)
-        if b in self.fixed:
-            self.fixed.setdefault(a, self.fixed.pop(b))
-
-    def fix(self, item: Class, why: str) -> None:
-        """This class cannot change its size."""
-        self.fixed.setdefault(self.find(item), why)
-
-    def free(self, root: Class) -> bool:
-        """Whether the size of a class may change."""
-        return root[0] != "input" and root not in self.fixed
 
 
 class RefusedError(Exception):
     """A run ended early; what was learned from it is in the groups."""
 
 
-class Trial(Walk):
+class Trial(SiteExecution):
     """A pass in which each site's output has a size that no other class of maps has."""
 
     def __init__(self, sites: dict[SiteKey, Site], groups: Groups, scale: float) -> None:
         super().__init__()
         self.sites, self.groups, self.scale = sites, groups, scale
         self.calls: dict[SiteKey, int] = {}
-        self.nodes: dict[Class, SiteKey] = {}
-        self.labels: dict[Class, tuple[int, ...]] = {}
-        self.last: Class | None = None
+        self.nodes: dict[Resolution, SiteKey] = {}
+        self.labels: dict[Resolution, tuple[int, ...]] = {}
+        self.last: Resolution | None = None
         # After a tie, maps of one class still have the sizes of two in this pass: a refusal then says nothing new.
         self.tied = False
 
@@ -125,7 +81,7 @@ class Trial(Walk):
         setattr(out, TAG, root)
         return out
 
-    def label(self, root: Class) -> tuple[int, ...]:
+    def label(self, root: Resolution) -> tuple[int, ...]:
         """The size of a class in this pass."""
         if not self.groups.free(root):
             return self.groups.size[root]
@@ -138,7 +94,7 @@ class Trial(Walk):
             self.labels[root] = tuple(sizes)
         return self.labels[root]
 
-    def _relabel(self, key: SiteKey, x: Tensor, out: Tensor) -> tuple[Class, Tensor]:
+    def _relabel(self, key: SiteKey, x: Tensor, out: Tensor) -> tuple[Resolution, Tensor]:
         site = self.sites[key]
         number = self.calls.get(key, 0)
         self.calls[key] = number + 1
@@ -161,7 +117,7 @@ class Trial(Walk):
         ]
         return root, out.new_zeros(*out.shape[:-axes], *wanted)
 
-    def _origin(self, out: Tensor, sources: list[Tensor]) -> Class:
+    def _origin(self, out: Tensor, sources: list[Tensor]) -> Resolution:
         roots = {self.groups.find(getattr(t, TAG)) for t in sources}
         if out.dim() > 2:
             spatial = tuple(out.shape[2:])
@@ -181,7 +137,7 @@ class Trial(Walk):
         where = (self.stack[-1][0] if self.stack else "") or "the model"
         operation = func.overloadpacket.__name__
         maps = [t for t in tensors((args, kwargs)) if hasattr(t, TAG) and t.dim() > 1]
-        roots: list[Class] = []
+        roots: list[Resolution] = []
         for t in maps:
             root = self.groups.find(getattr(t, TAG))
             if root not in roots:
@@ -230,7 +186,7 @@ class Trial(Walk):
             return None
         return out
 
-    def _latest_free(self) -> list[Class]:
+    def _latest_free(self) -> list[Resolution]:
         roots = [self.groups.find(item) for item in self.nodes]
         free = [root for root in roots if self.groups.free(root)]
         if self.last is not None and self.groups.free(self.groups.find(self.last)):
@@ -259,7 +215,7 @@ def find_ties(
     sites: dict[SiteKey, Site],
     groups: Groups | None = None,
     limit: int = 400,
-) -> tuple[Groups, dict[Class, SiteKey], dict[Class, Class]]:
+) -> tuple[Groups, dict[Resolution, SiteKey], dict[Resolution, Resolution]]:
     """Run until runs pass; return the groups, the site of each node and the class that each node's input has.
 
     Args:
@@ -269,7 +225,7 @@ def find_ties(
         limit: runs after which the search is given up.
     """
     groups = groups or Groups()
-    nodes: dict[Class, SiteKey] = {}
+    nodes: dict[Resolution, SiteKey] = {}
     clean = 0
     for _ in range(limit):
         nodes = {}
@@ -294,9 +250,9 @@ def find_ties(
     raise RuntimeError(f"no set of sizes was found at which the model runs, in {limit} runs; use filter or groups")
 
 
-def close_chains(groups: Groups, nodes: dict[Class, SiteKey], sites: dict[SiteKey, Site]) -> None:
+def close_chains(groups: Groups, nodes: dict[Resolution, SiteKey], sites: dict[SiteKey, Site]) -> None:
     """Where chains of sites meet, tie also the maps along them that had one size: then they meet at any stride."""
-    arriving: dict[Class, list[Class]] = {}
+    arriving: dict[Resolution, list[Resolution]] = {}
     for item, key in nodes.items():
         if not sites[key].grows and item[2] in groups.parent:
             arriving.setdefault(groups.find(item), []).append(groups.find(item[2]))

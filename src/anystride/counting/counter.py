@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from anystride.convolution import kernel_for
+from anystride.convolution import counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
-from anystride.execution import Execution, arguments, tensors
+from anystride.execution import Execution, arguments, run_once, tensors
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.autograd import program_of
-from anystride.ops.fusion import Apply, Kernel, convolved, work
+from anystride.ops.fusion import Apply, Kernel, work
 from anystride.ops.matrix import Axis, SpectralAxis
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
 
@@ -102,12 +102,7 @@ _accounts: "weakref.WeakKeyDictionary[nn.Module, list[tuple[Any, Account]]]" = w
 def _count(model: nn.Module, example: Any) -> Account:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode(False):
-        try:
-            counter = Counter(device)
-            counter.run(model, example, training=False)
-        except Exception:  # it looks at values, or holds tensors that are neither parameters nor buffers
-            counter = Counter(device)
-            counter.run(model, example, training=False, meta=False)
+        counter = run_once(lambda: Counter(device), model, example, training=False)
     return Account(counter.total, counter.lengths, counter.weights)
 
 
@@ -146,7 +141,7 @@ class Counter(Execution):
         elif isinstance(module, DiffStrideNd | SpectralPoolNd):
             x, lengths, convolution = (*args, None, None)[:3]
             x, kernel = self._operand(x, convolution, module.norm)
-            self._left_pool(module, x, self._counted(x, lengths, kernel), kernel, output)
+            self._left_pool(module, x, counted_size(x, kernel, lengths), kernel, output)
         else:
             self._last = output
 
@@ -185,8 +180,8 @@ class Counter(Execution):
 
     def _to_size(self, x: Tensor, convolution: Any, output: Tensor, after: Sequence[Label]) -> None:
         x, kernel = self._operand(x, convolution, "forward")
-        lengths = self._counted(x, None, kernel)
-        axes = tuple([SpectralAxis(n, h) for n, h in zip(lengths, output.shape[2:], strict=True)])
+        sizes = zip(counted_size(x, kernel), output.shape[2:], strict=True)
+        axes = tuple([SpectralAxis(n, h) for n, h in sizes])
         self._program(x, axes, kernel, after)
 
     def _operand(self, x: Tensor, convolution: Any, norm: str) -> tuple[Tensor, Kernel | None]:
@@ -195,12 +190,6 @@ class Counter(Execution):
             return x, None
         kernel = kernel_for(convolution, norm)
         return (self._last, None) if kernel is None else (x, kernel)
-
-    def _counted(self, x: Tensor, lengths: Sequence[int] | None, kernel: Kernel | None) -> tuple[int, ...]:
-        if lengths is not None:
-            return tuple(lengths)
-        size = tuple(x.shape[2:])
-        return size if kernel is None else convolved(kernel, size)
 
     def _program(self, x: Tensor, axes: tuple[Axis, ...], kernel: Kernel | None, after: Sequence[Label]) -> None:
         """Count the steps of the program that runs on a map."""

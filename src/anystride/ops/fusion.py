@@ -233,3 +233,27 @@ def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
         last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
         products += COSTS.traffic * math.prod(after) * left if last else 0
     return total + again * products
+
+
+def in_one_order(options: Sequence[Sequence[Program]], costs: Sequence[Sequence[float]]) -> list[Program]:
+    """One program per size, all in the order that costs least together, among those that every size allows.
+
+    Args:
+        options: by size, what `programs` gives.
+        costs: of each of them.
+    """
+    totals: dict[object, float] = {}
+    by_order = [{_order(program): program for program in found} for found in options]
+    for found, prices in zip(options, costs, strict=True):
+        for program, price in zip(found, prices, strict=True):
+            totals[_order(program)] = totals.get(_order(program), 0.0) + price
+    shared = [order for order in totals if all(order in each for each in by_order)]
+    best = min(shared, key=totals.__getitem__) if shared else None
+    return [each.get(best) or next(iter(each.values())) for each in by_order]
+
+
+def _order(program: Program) -> object:
+    """What programs of one order have in common at any size: the axes before the convolution, and its stride."""
+    place = next((n for n, step in enumerate(program) if isinstance(step, Convolve)), 0)
+    before = {axis for step in program[:place] if isinstance(step, Apply) for axis in step.product.axes}
+    return frozenset(before), tuple([step.stride for step in program if isinstance(step, Convolve)])

@@ -1,0 +1,30 @@
+"""What a compiler sees of a layer: all where its sizes stand still, nothing where they follow a parameter."""
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, kept out of a compiler's graphs.
+
+    Sizes follow from a parameter's value: a compiler would pin the value and compile anew every step, where outside of
+    its graphs it sees no more than a map whose size sometimes changes. Without a compiler, which takes a second to
+    import, the function is returned as it is.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return function
+    if function not in _outside:
+        reason = "sizes follow a learned stride; use grid='fixed', or anystride.freeze_ before an export"
+        _outside[function] = torch.compiler.disable(function, reason=reason)
+    return _outside[function]
+
+
+_outside: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+
+def exporting() -> bool:
+    """Whether torch.export runs; PyTorch 2.6 cannot tell it from compilation."""
+    return bool(getattr(torch.compiler, "is_exporting", bool)())

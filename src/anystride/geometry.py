@@ -1,0 +1,62 @@
+"""How a layer with a stride moves over its input, and what that means for the layer at stride 1."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from anystride.ops.cache import remembered
+
+Size = tuple[int, ...]
+
+
+class Geometry(NamedTuple):
+    """How the layer that was replaced moved over its input; one entry per spatial axis.
+
+    Attributes:
+        stride: the stride it had.
+        span: samples that one position of its kernel covers, (kernel - 1) * dilation + 1.
+        padding: samples added on either side.
+        same: whether it padded by TensorFlow's rule, which depends on the stride and on the input's length.
+        ceil: whether a last window may reach beyond the border.
+    """
+
+    stride: Size
+    span: Size
+    padding: Size
+    same: bool = False
+    ceil: bool = False
+
+    def missing(self, size: Sequence[int]) -> list[int]:
+        """Samples by which the last windows of a `ceil` layer reach beyond its padding, for an input of `size`."""
+        if not self.ceil:
+            return [0] * len(self.stride)
+        lengths = zip(size, self.stride, self.span, self.padding, strict=True)
+        return [max(0, -(-(n + 2 * p - k) // s) * s + k - (n + 2 * p)) for n, s, k, p in lengths]
+
+    def unstrided(self, size: Sequence[int]) -> Size:
+        """Size that the layer gives at stride 1 for an input of `size`."""
+        if self.same:
+            return tuple(size)
+        each_axis = zip(size, self.missing(size), self.span, self.padding, strict=True)
+        return tuple([n + m + 2 * p - k + 1 for n, m, k, p in each_axis])
+
+    def offset(self, size: Sequence[int]) -> list[int]:
+        """Position in the stride-1 map of the layer's first sample, other than 0 only for `same`.
+
+        There `size`, of that map, is the input's, too.
+        """
+        if not self.same:
+            return [0] * len(self.stride)
+        return [
+            (k - 1) // 2 - max((-(-n // s) - 1) * s + k - n, 0) // 2
+            for n, s, k in zip(size, self.stride, self.span, strict=True)
+        ]
+
+    def grid(self, size: Sequence[int]) -> Size:
+        """Length per axis that a stride-1 map of `size` counts as: a whole number of the former stride."""
+        return tuple([-(-n // s) * s for n, s in zip(size, self.stride, strict=True)])
+
+
+@remembered
+def counted(geometry: Geometry, size: Size, from_input: bool) -> Size:
+    """Length per axis that the stride-1 map counts as, from its own size or from that of the layer's input."""
+    return geometry.grid(geometry.unstrided(size) if from_input else size)
