@@ -11,12 +11,12 @@ from rich.console import Console
 from anystride.lab import cli
 from anystride.lab import record as records
 from anystride.lab.commands import demo, train
-from anystride.lab.demo import Demo, demonstrate
-from anystride.lab.experiment import RECORD
 from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS
 from anystride.lab.models.registry import ARCHITECTURES
-from anystride.lab.progress import RunProgress
-from anystride.lab.training import OPTIMIZERS, SCHEDULES
+from anystride.lab.paper.demo import Demo, demonstrate
+from anystride.lab.run.experiment import RECORD
+from anystride.lab.run.progress import RunProgress
+from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
 
 from .conftest import tiny
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from anystride.lab.config import RunConfig
-from anystride.lab.experiment import CHECKPOINT, RECORD, Place, run
-from anystride.lab.gallery import draw_run
-from anystride.lab.progress import Display, RunProgress
-from anystride.lab.table import group, results_table
+from anystride.lab.report.gallery import draw_run
+from anystride.lab.report.terminal import group, results_table
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.experiment import CHECKPOINT, RECORD, Place, run
+from anystride.lab.run.progress import Display, RunProgress
 
 
 def train(config: RunConfig, folder: Path, resume: bool, place: Place, console: Console) -> None:

@@ -19,9 +19,9 @@ from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import mean_square, sgd
 from anystride.lab.bench.timing import synchronize
-from anystride.lab.config import RunConfig
 from anystride.lab.models import registry
 from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 GRIDS: tuple[int | str, ...] = ("free", 4, "fixed")
 TITLES = {"free": "free", "4": "multiples of 4", "fixed": "fixed for an epoch"}
@@ -56,7 +56,7 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _train(run: RunConfig) -> dict[str, Any]:
     """One ordinary run of the stand-in: what came out, and how long its training took."""
-    from anystride.lab import experiment
+    from anystride.lab.run import experiment
 
     with tempfile.TemporaryDirectory() as folder:
         record = experiment.run(run, Path(folder))

@@ -13,12 +13,12 @@ from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import in_turn
-from anystride.lab.config import RunConfig
 from anystride.lab.paper.datasets import facts
 from anystride.lab.paper.plan import build_network
 from anystride.lab.paper.recipe import METHODS, TITLES
 from anystride.lab.paper.table3 import RECIPE, STARTS
 from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 DATA = "cifar10"
 SEEDS = 3

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console, writable
+from anystride.lab.commands.options import Parser, whole
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, whole
 
 OUT = Path("results/performance")
 TABLES = {

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anystride.lab.commands.options import Parser
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console, writable
-from anystride.lab.config import RunConfig
-from anystride.lab.options import Parser, whole
+from anystride.lab.commands.options import Parser, whole
+from anystride.lab.run.config import RunConfig
 
 QUICK = {"width": 4, "epochs": 4, "train_size": 1400, "test_size": 300}
 
@@ -39,6 +39,6 @@ def execute(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("width", "epochs", "train_size") if getattr(options, name)}
     settings = {**(QUICK if options.quick else {}), **given}
     folder = writable(options.out or Path("runs") / ("demo-quick" if options.quick else "demo"))
-    from anystride.lab.demo import Demo, demonstrate
+    from anystride.lab.paper.demo import Demo, demonstrate
 
     demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())

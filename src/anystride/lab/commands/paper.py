@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anystride.lab.commands.common import Commands, add_data, console, writable
+from anystride.lab.commands.options import Parser, number, share, whole
 from anystride.lab.commands.train import PRECISIONS
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, number, share, whole
 
 if TYPE_CHECKING:
     from anystride.lab.paper.grid import Order
@@ -130,18 +130,18 @@ def _plan(order: Order, options: argparse.Namespace) -> None:
 
 def _run(order: Order, options: argparse.Namespace) -> None:
     folder = writable(options.out)
-    from anystride.lab.experiment import Place
     from anystride.lab.paper.grid import Executor, launched, record_in
     from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
-    from anystride.lab.parallel import run_all, run_each_alone, run_in_turn
+    from anystride.lab.run.experiment import Place
+    from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
 
     place = Place(options.root, options.download, options.devices, options.nodes)
     run: Executor = run_all
     if options.executor == "ray":
         if place.world > 1:
             raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
-        from anystride.lab.cluster import run_all_on_ray
+        from anystride.lab.run.on_ray import run_all_on_ray
 
         run = partial(run_all_on_ray, gpus=options.gpus_per_run)
     elif place.world > 1:

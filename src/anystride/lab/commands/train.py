@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, add_data, console, writable
-from anystride.lab.config import SCENES, RunConfig
+from anystride.lab.commands.options import Parser, grid, number, strides, whole
 from anystride.lab.data.names import is_known
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, grid, number, strides, whole
+from anystride.lab.run.config import SCENES, RunConfig
 
 METHODS = ("strided", "spectral", "outer", "inner", "average")
 SCHEDULES = ("cosine", "step", "step-imagenet", "release", "constant")
@@ -95,7 +95,7 @@ def execute(options: argparse.Namespace) -> None:
             f"got {config.data!r}, which is no folder"
         )
     folder = writable(getattr(options, "out", Path("runs") / config.name))
-    from anystride.lab.experiment import Place
+    from anystride.lab.run.experiment import Place
     from anystride.lab.train import train
 
     place = Place(options.root, options.download, options.devices, options.nodes)

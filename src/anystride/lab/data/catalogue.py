@@ -6,9 +6,9 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from anystride.lab.config import SCENES, RunConfig
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
+from anystride.lab.run.config import SCENES, RunConfig
 
 ROOT = "ANYSTRIDE_DATA"
 """The environment variable that names the folder of all data sets."""

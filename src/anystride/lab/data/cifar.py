@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.augment import crop_and_flip, normalise, resize
 from anystride.lab.data.download import Remote, fetch, unpack
 from anystride.lab.data.source import Source, TensorSource
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 HOST = "https://www.cs.toronto.edu/~kriz/"
 SIDE = 32

@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.augment import normalise
 from anystride.lab.data.listing import Listing, Names, find_images, listing
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 SITE = "https://image-net.org/download.php"
 SPLITS = ("train", "val")

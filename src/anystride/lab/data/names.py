@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anystride.lab.config import SCENES
+from anystride.lab.run.config import SCENES
 
 SOUND = (
     "notes-instrument",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anystride.lab.config import RunConfig
+from anystride.lab.run.config import RunConfig
 
 GB = 10**9
 SPECTROGRAM = (1, 98, 64)

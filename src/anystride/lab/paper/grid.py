@@ -13,15 +13,15 @@ from typing import Any
 
 from rich.console import Console
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.errors import UsageError
-from anystride.lab.experiment import Place, finished
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.recipe import Grid
-from anystride.lab.progress import Display
 from anystride.lab.record import Record, write
-from anystride.lab.work import Job, Outcome
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.experiment import Place, finished
+from anystride.lab.run.job import Job, Outcome
+from anystride.lab.run.progress import Display
 
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from anystride import macs
-from anystride.lab.config import RunConfig
 from anystride.lab.models import registry
 from anystride.lab.paper.datasets import Facts, facts
 from anystride.lab.paper.recipe import Grid
+from anystride.lab.run.config import RunConfig
 
 PASSES = 3
 """A training step costs three forward passes: one forward, one for the inputs' and one for the weights' gradients."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from anystride.lab.config import RunConfig
+from anystride.lab.run.config import RunConfig
 
 SCENES = "scenes"
 NOTES = "notes"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from anystride.lab.config import RunConfig
 from anystride.lab.errors import UsageError
 from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 MEAN = "Mean accuracy"
 """The row that the paper puts below a comparison. Its runs are all runs of the column, and so is its deviation."""

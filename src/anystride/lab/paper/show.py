@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anystride.lab.config import RunConfig
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import Estimate
 from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement, Published
 from anystride.lab.paper.values import Measured, measured
 from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0}
 """Decimals of a value by its kind; accuracies have one."""

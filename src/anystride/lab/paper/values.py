@@ -19,11 +19,11 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from anystride.lab.config import RunConfig
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.cutoff import cutoff
 from anystride.lab.paper.recipe import Cell
 from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio import birds, notes, nsynth, speech_commands, tut_urban
 from anystride.lab.data.audio.multi import MultiTask
 from anystride.lab.data.source import Source
+from anystride.lab.run.config import RunConfig
 
 AUDIO: dict[str, Callable[[RunConfig, Path, bool], Source]] = {
     "speech-commands": speech_commands.open_source,

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import Clips, open_clips
 from anystride.lab.data.audio.source import AudioSource, Labelled
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 FAMILIES = (
     *("bass", "brass", "flute", "guitar", "keyboard", "mallet"),

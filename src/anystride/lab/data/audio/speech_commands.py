@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import open_clips
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 TASK = "speech-commands"
 WORDS = (
