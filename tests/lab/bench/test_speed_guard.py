@@ -12,6 +12,7 @@ from anystride.lab.bench.oracle import diffstride_fft
 from anystride.lab.bench.steps import Trainee
 from anystride.lab.bench.timing import Contestant, in_turn, peak_bytes
 from anystride.lab.models import registry
+from anystride.lab.models.spec import NetworkSpec
 
 CPU = torch.device("cpu")
 
@@ -43,7 +44,7 @@ def test_a_unit_beats_its_parts() -> None:
 def peak(method: str, width: int = 16) -> int:
     """Bytes at the peak of a training step of ResNet-18."""
     torch.manual_seed(0)
-    network = registry.build("resnet18", [10], 3, width, method, (2, 2, 2))
+    network = registry.build("resnet18", NetworkSpec(10, width=width, method=method, strides=(2, 2, 2)))
     trainee = Trainee(network, torch.randn(8, 3, 32, 32))
     return peak_bytes(trainee.training, CPU, trainee.held)
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anystride import complexity, freeze_, learned_strides, macs
+from anystride import DiffStride2d, complexity, freeze_, learned_strides, macs
 from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS, pair
 from anystride.lab.models.measure import map_sizes
 from anystride.lab.models.registry import ARCHITECTURES, build
+from anystride.lab.models.spec import NetworkSpec
 
 # Per network: width, input, strides to start from, all of them whole and different per place where the network allows.
 CASES: dict[str, list[tuple[int, tuple[int, ...], tuple[object, ...]]]] = {
@@ -33,7 +34,7 @@ def network(name: str, method: str, **changes: object) -> nn.Module:
     width, shape, strides = CASES[name][0]
     torch.manual_seed(0)
     arguments = {"heads": [5, 3], "in_channels": shape[0], "width": width, "method": method, "strides": strides}
-    return build(name, **{**arguments, **changes})  # type: ignore[arg-type]
+    return build(name, NetworkSpec(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
 def picture(name: str, number: int = 2) -> Tensor:
@@ -48,7 +49,7 @@ def test_every_network_has_a_case() -> None:
 @pytest.mark.parametrize(("name", "method", "width", "shape", "strides"), RUNS)
 def test_smoke(name: str, method: str, width: int, shape: tuple[int, ...], strides: tuple[object, ...]) -> None:
     torch.manual_seed(0)
-    model = build(name, [5, 3], shape[0], width, method, strides)  # type: ignore[arg-type]
+    model = build(name, NetworkSpec([5, 3], shape[0], width, method, strides))  # type: ignore[arg-type]
     logits = model(torch.rand(2, *shape))
     logits.square().sum().backward()
     assert logits.shape == (2, 8)
@@ -63,7 +64,7 @@ def test_smoke(name: str, method: str, width: int, shape: tuple[int, ...], strid
 def test_learned_strides_come_in_the_order_of_the_strides(
     name: str, method: str, width: int, shape: tuple[int, ...], strides: tuple[object, ...]
 ) -> None:
-    model = build(name, [5], shape[0], width, method, strides)  # type: ignore[arg-type]
+    model = build(name, NetworkSpec([5], shape[0], width, method, strides))  # type: ignore[arg-type]
     learned = [tuple(stride.tolist()) for stride in learned_strides(model).values()]
     expected = [pair(stride) for stride in strides]  # type: ignore[arg-type]
     assert learned == (expected if DOWNSAMPLERS[method].learns else [])
@@ -177,10 +178,10 @@ def test_sound_of_any_length(method: str, frames: int) -> None:
         (
             "resnet18",
             {"method": "average"},
-            "downsampler must be one of strided, spectral, outer, inner, got 'average'",
+            "method must be one of strided, spectral, outer, inner, got 'average'",
         ),
         ("densenet-bc", {"method": "strided"}, "must be one of average, spectral, outer, inner, got 'strided'"),
-        ("audio", {"method": "max"}, "downsampler must be one of .*, got 'max'"),
+        ("audio", {"method": "max"}, "method must be one of .*, got 'max'"),
         ("resnet18", {"strides": (2, 2)}, "strides must have 3 entries .* or 4 entries .*, got 2"),
         ("resnet18-imagenet", {"strides": (2, 2, 2)}, "4 entries .the first identity block, then .*, got 3"),
         ("resnet18-release", {"strides": (1, 1, 2, 2, 2)}, "4 entries .the stem, then one per .*, got 5"),
@@ -201,4 +202,11 @@ def test_exceptions(name: str, changes: dict[str, object], message: str) -> None
     if "strides" not in changes and name in CASES:
         arguments["strides"] = CASES[name][0][2]
     with pytest.raises(ValueError, match=message):
-        build(name, **arguments)  # type: ignore[arg-type]
+        build(name, NetworkSpec(**arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_grid_reaches_every_learned_layer(name: str) -> None:
+    model = network(name, "inner", grid=4)
+    pools = [module for module in model.modules() if isinstance(module, DiffStride2d)]
+    assert [pool.grid for pool in pools] == [4] * len(CASES[name][0][2])

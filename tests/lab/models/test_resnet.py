@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch import nn
 
+from anystride.lab.models.downsample import METHODS
 from anystride.lab.models.measure import map_sizes, multiply_accumulates
-from anystride.lab.models.resnet import METHODS, Block, resnet18
+from anystride.lab.models.resnet import Block, resnet18
+from anystride.lab.models.spec import NetworkSpec
 
 IMAGES = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def small(method: str, **options: object) -> nn.Module:
     torch.manual_seed(0)
-    return resnet18(10, in_channels=1, width=2, downsampler=method, **options)  # type: ignore[arg-type]
+    return resnet18(NetworkSpec(10, in_channels=1, width=2, method=method, **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -34,7 +36,7 @@ def test_methods_differ_by_their_pools_only(method: str) -> None:
 
 
 def test_it_is_a_resnet18_of_the_usual_size() -> None:
-    model = resnet18(100, downsampler="strided")
+    model = resnet18(NetworkSpec(100, method="strided"))
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) == 17 + 3  # 18 layers with weights less the linear one, and three projections
     assert sum(parameter.numel() for parameter in model.parameters()) == 11_220_132
@@ -66,7 +68,7 @@ def test_strides_may_differ_per_axis_and_be_fractional() -> None:
 @pytest.mark.parametrize("method", ["spectral", "outer", "inner"])
 def test_pooling_before_the_projection_is_the_same_function(method: str) -> None:
     torch.manual_seed(0)
-    block = Block(3, 6, (2.3, 1.7), method)
+    block = Block(3, 6, (2.3, 1.7), NetworkSpec(10, method=method))
     x = torch.randn(2, 3, 17, 20)
     project = block.project[0]  # type: ignore[index]
     torch.testing.assert_close(project(block.pool(x)), block.pool(project(x)), rtol=1e-5, atol=1e-5)
@@ -89,7 +91,7 @@ def test_a_shared_stride_has_one_value() -> None:
 
 
 def test_width_scales_the_channels() -> None:
-    assert resnet18(10, width=6).classify.in_features == 48
+    assert resnet18(NetworkSpec(10, width=6)).classify.in_features == 48
 
 
 def test_a_measurement_leaves_the_training_mode_alone() -> None:
@@ -104,16 +106,16 @@ def test_a_measurement_leaves_the_training_mode_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"downsampler": "average"}, "downsampler must be one of strided, spectral, outer, inner, got 'average'"),
+        ({"method": "average"}, "method must be one of strided, spectral, outer, inner, got 'average'"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"strides": (2, 2)}, "strides must have 3 entries"),
         ({"strides": (2, 0.5, 2)}, "at least 1, got 0.5"),
         ({"strides": (2, float("nan"), 2)}, "finite number"),
         ({"strides": (2, (1, 2, 3), 2)}, "one number or a .* pair"),
-        ({"strides": (2, 2.5, 2), "downsampler": "strided"}, "must be whole numbers, got .2.5, 2.5"),
+        ({"strides": (2, 2.5, 2), "method": "strided"}, "must be whole numbers, got .2.5, 2.5"),
         ({"strides": ((2, 3), 2, 2), "shared": True}, "equal along both axes"),
     ],
 )
 def test_exceptions(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resnet18(10, **options)  # type: ignore[arg-type]
+        resnet18(NetworkSpec(10, **options))  # type: ignore[arg-type]

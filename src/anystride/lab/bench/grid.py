@@ -20,6 +20,7 @@ from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import mean_square, sgd
 from anystride.lab.bench.timing import synchronize
 from anystride.lab.models import registry
+from anystride.lab.models.spec import NetworkSpec
 from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
 
@@ -72,7 +73,8 @@ def _network(setup: Setup, grid: int | str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     width = 2 if setup.quick else 8
     images = torch.randn(4 if setup.quick else 32, 1, 32, 32, device=setup.device)
-    return registry.build("resnet18", [10], 1, width, "inner", (2, 2, 2), grid=grid).to(setup.device), images
+    spec = NetworkSpec(10, in_channels=1, width=width, method="inner", strides=(2, 2, 2), grid=grid)
+    return registry.build("resnet18", spec).to(setup.device), images
 
 
 def _sweep(network: nn.Module, step: int) -> None:

@@ -15,6 +15,7 @@ from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import MEMORY, in_turn, peak_bytes
 from anystride.lab.models.resnet import resnet18
+from anystride.lab.models.spec import NetworkSpec
 from anystride.lab.record import Record
 
 METHODS = {"strided": "strided convolution", "outer": "DiffStride outer", "inner": "DiffStride inner"}
@@ -32,8 +33,8 @@ class Point:
 
     def build(self, method: str) -> nn.Module:
         torch.manual_seed(0)
-        network = resnet18(10, 3, self.width, method)
-        strided = resnet18(10, 3, self.width, "strided")
+        network = resnet18(NetworkSpec(10, width=self.width, method=method))
+        strided = resnet18(NetworkSpec(10, width=self.width, method="strided"))
         for stage in range(1 + self.learned, len(network.stages)):
             network.stages[stage] = strided.stages[stage]
         return network

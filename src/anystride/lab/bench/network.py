@@ -16,6 +16,7 @@ from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import MEMORY, Contestant, in_turn, peak_bytes
 from anystride.lab.models import registry
+from anystride.lab.models.spec import NetworkSpec
 from anystride.lab.paper.datasets import facts
 from anystride.lab.paper.protocols import AUDIO, CIFAR
 from anystride.lab.paper.table_a2 import PUBLISHED
@@ -67,16 +68,16 @@ class Case:
     def build(self, method: Method) -> nn.Module:
         """The network with one downsampler, the same start for all."""
         torch.manual_seed(0)
-        network = registry.build(
-            self.model,
-            [self.classes],
-            self.shape[0],
-            self.width,
-            method.downsampler,
-            self.strides,
+        spec = NetworkSpec(
+            heads=self.classes,
+            in_channels=self.shape[0],
+            width=self.width,
+            method=method.downsampler,
+            strides=self.strides,
             smoothness=method.smoothness,
             grid=method.grid,
         )
+        network = registry.build(self.model, spec)
         if method.by_fft:
             for module in network.modules():
                 pool = getattr(module, "pool", None)

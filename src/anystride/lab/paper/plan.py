@@ -106,17 +106,9 @@ def build_network(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:
     """The network as it starts, and the shape (C, H, W) of one input."""
     parts = _facts(run)
     shape = parts[0].shape
-    network = registry.build(
-        run.model,
-        [part.classes for part in parts],
-        shape[0],
-        run.width,
-        run.method,
-        run.strides,
-        smoothness=run.smoothness,
-        shared=run.shared_stride,
-    )
-    return network, shape
+    # An estimate lets sizes follow strides at once, whatever the policy of the run: a fixed grid needs data first.
+    spec = replace(run, grid="free").network([part.classes for part in parts], shape[0])
+    return registry.build(run.model, spec), shape
 
 
 @lru_cache(maxsize=256)

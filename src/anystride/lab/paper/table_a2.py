@@ -89,8 +89,8 @@ def measure(
 
 
 def _network(method: str, width: int, heads: list[int]) -> nn.Module:
-    run = replace(AUDIO, method=method)
-    return registry.build(run.model, heads, 1, width, method, run.strides, smoothness=run.smoothness)
+    run = replace(AUDIO, method=method, width=width)
+    return registry.build(run.model, run.network(heads, 1))
 
 
 MEASUREMENT = Measurement("table-a2", "Time and memory of a step", "Table A.2, appendix", measure)

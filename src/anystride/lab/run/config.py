@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from anystride.lab.models.spec import NetworkSpec
 
 SCENES = "scenes"
 """The value of ``RunConfig.data`` that means scikit-learn's digits."""
@@ -65,6 +68,19 @@ class RunConfig:
         A name that is absent has its default: records stay valid when a field is added whose default changes nothing.
         """
         return cls(**{**values, "strides": tuple((float(v), float(h)) for v, h in values["strides"])})
+
+    def network(self, heads: int | Sequence[int], in_channels: int) -> NetworkSpec:
+        """The network of this run for data with `heads` classes per task and `in_channels` channels."""
+        return NetworkSpec(
+            heads=heads,
+            in_channels=in_channels,
+            width=self.width,
+            method=self.method,
+            strides=self.strides,
+            smoothness=self.smoothness,
+            shared=self.shared_stride,
+            grid=self.grid,
+        )
 
     @property
     def name(self) -> str:

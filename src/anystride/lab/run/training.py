@@ -69,17 +69,7 @@ class Classifier(pl.LightningModule):
         self.config, self.shape = config, tuple(shape)
         self.tasks = tuple(heads)
         sizes = [len(classes) for classes in heads.values()]
-        model = registry.build(
-            config.model,
-            sizes,
-            shape[0],
-            config.width,
-            config.method,
-            config.strides,
-            smoothness=config.smoothness,
-            shared=config.shared_stride,
-            grid=config.grid,
-        )
+        model = registry.build(config.model, config.network(sizes, shape[0]))
         # On a CPU a step takes between 0.6 and 0.9 times as long in this layout, at the demo's size.
         self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network: Callable[[Tensor], Tensor]
