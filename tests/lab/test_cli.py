@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from anystride.lab import cli
-from anystride.lab import record as records
 from anystride.lab.commands import demo, train
 from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS
 from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.paper.demo import Demo, demonstrate
 from anystride.lab.run.experiment import RECORD
 from anystride.lab.run.progress import RunProgress
+from anystride.lab.run.record import load
 from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
 
 from .conftest import tiny
@@ -134,9 +134,9 @@ def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         str(out),
     ]
     assert exit_code([*arguments, "--width", "2", "--epochs", "1", "--method", "inner", "--strides", "2,1.5x2,1"]) == 0
-    record = records.load(out / RECORD)
-    assert record["classes"] == ["dark", "light"]
-    assert record["start_strides"] == [[2.0, 2.0], [1.5, 2.0], [1.0, 1.0]]
+    record = load(out / RECORD)
+    assert record.classes == ["dark", "light"]
+    assert record.start_strides == [[2.0, 2.0], [1.5, 2.0], [1.0, 1.0]]
     assert {"strides.png", "windows.png", "maps.png", "examples.png", "last.ckpt"} <= {
         path.name for path in out.iterdir()
     }

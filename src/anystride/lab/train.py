@@ -22,7 +22,7 @@ def train(config: RunConfig, folder: Path, resume: bool, place: Place, console: 
         record = run(config, folder, resume=resume, place=place, callbacks=(RunProgress(config.name, display.show),))
     console.print(results_table(group([record])))
     drawn = draw_run(record, folder, place.root)
-    console.print(f"{record['seconds']['train']:.0f} s of training. In {folder}:", highlight=False)
+    console.print(f"{record.seconds['train']:.0f} s of training. In {folder}:", highlight=False)
     for path in (folder / RECORD, folder / CHECKPOINT, *drawn):
         console.print(f"  {path.name}", highlight=False)
     console.print(f"Curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)

@@ -197,7 +197,7 @@ def test_a_compiler_that_fails_leaves_a_reason(monkeypatch):
     monkeypatch.setattr(network, "METHODS", {name: network.METHODS[name] for name in ("strided", "fft", "inner")})
     monkeypatch.setattr(network, "cases", lambda on_cpu, quick, cases=network.cases: cases(on_cpu, quick)[1:])
     record = network.BENCH.record(network.Setup(CPU, 1, quick=True, compiled=True))
-    rows = {(row["mode"], row["method"]): row for row in record["rows"]}
+    rows = {(row["mode"], row["method"]): row for row in record.rows}
     assert len(rows) == 7  # the fixed grid is compiled only
     assert rows["compiled", "fft"]["training"] is None
     assert rows["compiled", "fft"]["reason"] == "RuntimeError: no transforms"

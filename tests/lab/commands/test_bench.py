@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,8 @@ pytest.importorskip("lightning", reason="needs the extra 'lab'")
 from anystride.lab import cli
 from anystride.lab.bench.base import Setup, source
 from anystride.lab.bench.catalogue import TABLES
-from anystride.lab.bench.page import DEVICES, fill
+from anystride.lab.bench.page import DEVICES, fill, load
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.commands import bench as command
 from anystride.lab.errors import UsageError
 
@@ -44,8 +44,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def records(out: Path) -> dict[str, dict]:
-    return {name: json.loads((out / f"{name}-cpu.json").read_text()) for name in TABLES}
+def records(out: Path) -> dict[str, BenchRecord]:
+    return {name: load(out / f"{name}-cpu.json", name) for name in TABLES}
 
 
 def test_the_command_knows_every_table():
@@ -55,20 +55,22 @@ def test_the_command_knows_every_table():
 @pytest.mark.parametrize("name", TABLES)
 def test_a_record_says_what_was_measured_where(name, records):
     record = records[name]
-    assert set(FIELDS) <= set(record)
-    assert (record["table"], record["device"]) == (name, "cpu")
-    assert record["command"][0] == "anystride"
-    assert record["rows"]
-    assert record["settings"]["quick"] is True
-    assert record["settings"]["repeats"] == 1
+    values = record.to_json()
+    assert set(FIELDS) <= set(values)
+    assert BenchRecord.from_json(values, name) == record
+    assert (record.table, record.device) == (name, "cpu")
+    assert record.command[0] == "anystride"
+    assert record.rows
+    assert record.settings["quick"] is True
+    assert record.settings["repeats"] == 1
     assert "quick look" in source(record)
 
 
 def test_operator(records):
     record = records["operator"]
-    assert all(row["existing"] > 0 and row["fresh"] > 0 for row in record["limits"]["bandwidth"])
-    assert {row["dtype"] for row in record["limits"]["rates"]} == {"float32", "float16"}
-    for row in record["rows"]:
+    assert all(row["existing"] > 0 and row["fresh"] > 0 for row in record.found["limits"]["bandwidth"])
+    assert {row["dtype"] for row in record.found["limits"]["rates"]} == {"float32", "float16"}
+    for row in record.rows:
         for name, entry in row["contestants"].items():
             if entry.get("reason"):
                 assert (entry["forward"], entry["both"]) == (None, None)
@@ -78,7 +80,7 @@ def test_operator(records):
             for way in ("forward", "both"):
                 assert entry[way]["of_floor"] == entry[way]["seconds"] / entry[f"{way}_floor"]
                 assert entry[way]["speed"] > 0
-    assert all(row["mean_speed"] == pytest.approx(1) for row in record["summary"] if row["contestant"] == "fft")
+    assert all(row["mean_speed"] == pytest.approx(1) for row in record.found["summary"] if row["contestant"] == "fft")
 
 
 def test_what_a_type_cannot_do_is_a_row_with_a_reason(records, monkeypatch):
@@ -91,12 +93,12 @@ def test_what_a_type_cannot_do_is_a_row_with_a_reason(records, monkeypatch):
     monkeypatch.setattr(BlurPool, "forward", refuse)
     monkeypatch.setattr(operator, "cases", lambda on_cpu, quick: [operator.Case("quick", (1, 2, 8))])
     record = operator.BENCH.record(Setup(torch.device("cpu"), 1, quick=True))
-    assert record["rows"][0]["contestants"]["blur"] == {"reason": "not for this type", "forward": None, "both": None}
+    assert record.rows[0]["contestants"]["blur"] == {"reason": "not for this type", "forward": None, "both": None}
     assert "Not measured: blur pooling at quick 1x2x8: not for this type." in operator.BENCH.render(record)
 
 
 def test_network(records):
-    rows = {(row["model"], row["method"]): row for row in records["network"]["rows"]}
+    rows = {(row["model"], row["method"]): row for row in records["network"].rows}
     assert {model for model, _ in rows} == {"audio", "resnet18"}
     assert len(rows) == 12
     for row in rows.values():
@@ -107,14 +109,14 @@ def test_network(records):
         rows["resnet18", "outer"]["macs"] > rows["resnet18", "outer-r1"]["macs"] > rows["resnet18", "strided"]["macs"]
     )
     assert rows["resnet18", "outer"]["training"]["bytes"] > rows["resnet18", "inner"]["training"]["bytes"]
-    assert records["network"]["published"]["training memory"]["outer"] == 1.98
+    assert records["network"].found["published"]["training memory"]["outer"] == 1.98
 
 
 def test_growth(records):
     record = records["growth"]
-    assert {row["factor"] for row in record["rows"]} == {"resolution", "batch", "width", "learned"}
-    assert all(row["time_ratio"] == row["memory_ratio"] == 1 for row in record["rows"] if row["method"] == "strided")
-    assert {row["factor"] for row in record["slopes"]} == {"resolution", "batch", "width"}
+    assert {row["factor"] for row in record.rows} == {"resolution", "batch", "width", "learned"}
+    assert all(row["time_ratio"] == row["memory_ratio"] == 1 for row in record.rows if row["method"] == "strided")
+    assert {row["factor"] for row in record.found["slopes"]} == {"resolution", "batch", "width"}
 
 
 def test_without_learned_layers_all_methods_are_one_network():
@@ -132,18 +134,18 @@ def test_without_learned_layers_all_methods_are_one_network():
 
 def test_throughput(records):
     record = records["throughput"]
-    settings = record["settings"]
-    for row in record["rows"]:
+    settings = record.settings
+    for row in record.rows:
         images = settings["runs_per_method"] * settings["epochs"] * settings["training_images"]
         assert row["hours"] == pytest.approx(images / row["images_per_second"] / 3600)
     assert (settings["runs_per_method"], settings["epochs"], settings["training_images"]) == (18, 400, 50_000)
-    assert record["hours_of_the_paper"] == pytest.approx(sum(row["hours"] for row in record["rows"][:3]))
+    assert record.found["hours_of_the_paper"] == pytest.approx(sum(row["hours"] for row in record.rows[:3]))
     assert "The paper's 54 runs" in TABLES["throughput"].render(record)
     assert "Batch 2 instead of the recipe's 256." in TABLES["throughput"].render(record)
 
 
 def test_unit(records):
-    rows = records["unit"]["rows"]
+    rows = records["unit"].rows
     assert {row["ramp"] for row in rows} == {"inner", "outer"}
     for row in rows:
         assert row["speed"] == row["plain"]["seconds"] / row["unit"]["seconds"]
@@ -152,8 +154,8 @@ def test_unit(records):
 
 def test_crossover(records):
     record = records["crossover"]
-    assert [(row["length"], row["prime"]) for row in record["rows"]] == [(64, False), (67, True)]
-    assert set(record["crossings"]) == {"powers of two", "primes"}
+    assert [(row["length"], row["prime"]) for row in record.rows] == [(64, False), (67, True)]
+    assert set(record.found["crossings"]) == {"powers of two", "primes"}
 
 
 def test_a_table_is_printed(out, capsys):

@@ -19,6 +19,8 @@ from anystride.lab.paper.recipe import METHODS, nearest_whole
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
 
+from ..records import fabricated
+
 EVERY = [(name, dataset) for name, recipe in RECIPES.items() for dataset in recipe.datasets]
 
 RUNS = {
@@ -162,7 +164,7 @@ def test_figure_4_follows_what_was_learned():
     assert {(run.method, run.lam) for run in followed} == {("outer", 10.0)}
     assert set(followed) <= set(grid.runs)
 
-    learned = {"strides": [[10.51, 32.23], [1.20, 2.68], [1.20, 2.04], [1.96, 4.53]]}
+    learned = fabricated(strides=[[10.51, 32.23], [1.20, 2.68], [1.20, 2.04], [1.96, 4.53]])
     half = grid.resolve(lambda run: learned if run.method == "outer" and run.seed == 0 else None)
     assert len(half.runs) == len(grid.runs) + 1
     assert len(half.pending) == 4
@@ -175,7 +177,7 @@ def test_figure_4_follows_what_was_learned():
 
 
 def test_whole_strides_are_at_least_one():
-    assert nearest_whole(RunConfig(), {"strides": [[0.4, 1.49]]}).strides == ((1.0, 1.0),)
+    assert nearest_whole(RunConfig(), fabricated(strides=[[0.4, 1.49]])).strides == ((1.0, 1.0),)
 
 
 @pytest.mark.parametrize("name", ["table4", "release", "table-a3", "table-a5"])

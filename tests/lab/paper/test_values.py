@@ -20,15 +20,16 @@ from anystride.lab.paper.table_a2 import measure
 from anystride.lab.paper.values import complexity_of, difference, measured, numbers_of
 from anystride.lab.run.config import RunConfig
 
+from ..records import fabricated
+
 STRIDES = [[2.0, 4.0], [1.0, 2.0]]
-RECORD = {
-    "configuration": {"data": "a+b"},
-    "accuracy": 0.75,
-    "accuracies": {"a": 0.5, "b": 1.0},
-    "top5": 0.9,
-    "strides": STRIDES,
-    "multiply_accumulates": 1234,
-}
+RECORD = fabricated(
+    RunConfig(data="a+b"),
+    accuracy=0.75,
+    accuracies={"a": 0.5, "b": 1.0},
+    strides=STRIDES,
+    multiply_accumulates=1234,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,14 @@ def test_values(value, expected):
 
 
 def test_one_task_needs_no_accuracies():
-    assert numbers_of("accuracies", {**RECORD, "accuracies": None}) == (75.0,)
+    assert numbers_of("accuracies", replace(RECORD, accuracies=None)) == (75.0,)
 
 
 @pytest.mark.parametrize(
     ("value", "record", "message"),
     [
         ("accuracy:c", RECORD, "value accuracy:c is not in a record with the tasks a, b"),
-        ("top5", {**RECORD, "top5": None}, "value top5 is not in the record of 'a\\+b'"),
+        ("top5", replace(RECORD, top5=None), "value top5 is not in the record of 'a\\+b'"),
         ("loss", RECORD, "value must be one of those .* got 'loss'"),
     ],
 )
@@ -76,7 +77,7 @@ def test_complexity_equals_the_cores():
 def test_mean_and_deviation_are_over_the_runs_that_have_ended():
     runs = tuple(RunConfig(seed=seed) for seed in range(3))
     cell = Cell("row", "column", runs, published=Published(80.0, 0.1))
-    records = {runs[0]: {**RECORD, "accuracy": 0.8}, runs[2]: {**RECORD, "accuracy": 0.9}}
+    records = {runs[0]: replace(RECORD, accuracy=0.8), runs[2]: replace(RECORD, accuracy=0.9)}
     value = measured(cell, records.get)
     assert value.mean == pytest.approx(85)
     assert value.sd == pytest.approx(50**0.5)

@@ -5,49 +5,19 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from anystride.lab import cli
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.grid import Order, note, record_in, run_folder
-from anystride.lab.record import Record, save, write
+from anystride.lab.record import write
 from anystride.lab.report.html.page import report
-from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import save
+
+from ..records import fabricated
 
 VOID = {"meta", "br", "line", "circle", "polyline"}
-LEARNED = [[1.5, 1.8], [2.1, 2.4], [2.6, 2.2], [2.0, 2.5]]
-
-
-def fabricated(run: RunConfig, accuracy: float = 0.5, **more: Any) -> Record:
-    """A valid record of a run that never took place."""
-    start = [list(pair) for pair in run.strides]
-    end = LEARNED[: len(start)] if run.method in ("outer", "inner") else start
-    return {
-        "schema": 1,
-        "command": ["anystride"],
-        "configuration": run.to_json(),
-        "seed": run.seed,
-        "commit": "0123456789abcdef",
-        "uncommitted_changes": False,
-        "versions": {"torch": "2.11.0"},
-        "hardware": {"processor": "a <fast> one", "gpu": "none"},
-        "classes": ["a", "b"],
-        "accuracy": accuracy,
-        "top5": 0.9,
-        "loss": 1.0,
-        "start_strides": start,
-        "strides": end,
-        "start_map_sizes": [[32, 32], [16, 16], [8, 8], [4, 4]],
-        "map_sizes": [[32, 32], [21, 18], [10, 8], [5, 4]],
-        "start_multiply_accumulates": 10**7,
-        "multiply_accumulates": {"strided": 8, "spectral": 12, "outer": 40, "inner": 16}[run.method] * 10**6,
-        "parameters": 1000,
-        "epochs": [{"strides": start}, {"strides": end}],
-        "seconds": {"train": 1.0, "total": 2.0},
-        **more,
-    }
 
 
 @pytest.fixture
@@ -58,7 +28,7 @@ def results(tmp_path: Path) -> Path:
         grid = order.grid()
         for number, run in enumerate(grid.runs):
             if run.seed or number % 7:  # some are missing
-                record = fabricated(run, 0.925 if run.method == "outer" else 0.4 + 0.005 * run.seed)
+                record = fabricated(run, accuracy=0.925 if run.method == "outer" else 0.4 + 0.005 * run.seed)
                 save(record, run_folder(tmp_path, run) / "record.json")
     ratios = {"training time": {"strided": 1.0, "spectral": 1.1, "outer": 1.25, "inner": 1.05}}
     settings = {"device": "cpu", "width": 2, "batch_size": 4, "memory": "none"}

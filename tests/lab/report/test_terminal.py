@@ -2,21 +2,22 @@
 
 from rich.console import Console
 
-from anystride.lab.record import Record
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.report.text import sizes_text, strides_text
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
+
+from ..records import fabricated
 
 
 def record(method: str, start: float, accuracy: float, seed: int = 0) -> Record:
-    strides = [[start, start], [2.0, 2.0], [start, start]]
-    return {
-        "configuration": {"method": method, "strides": strides},
-        "seed": seed,
-        "accuracy": accuracy,
-        "multiply_accumulates": 2_500_000,
-        "strides": strides,
-        "map_sizes": [[32, 32], [16, 12], [8, 8], [4, 4]],
-    }
+    strides = ((start, start), (2.0, 2.0), (start, start))
+    return fabricated(
+        RunConfig(method=method, strides=strides, seed=seed),
+        accuracy=accuracy,
+        multiply_accumulates=2_500_000,
+        map_sizes=[[32, 32], [16, 12], [8, 8], [4, 4]],
+    )
 
 
 def test_the_sentence_follows_the_numbers() -> None:

@@ -17,12 +17,12 @@ from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts,
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
-from anystride.lab.record import Record, load
 from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
 from anystride.lab.run.job import Job, work
 from anystride.lab.run.local import run_in_turn
 from anystride.lab.run.lock import claim
 from anystride.lab.run.progress import Display, News
+from anystride.lab.run.record import Record, load
 from anystride.lab.run.training import Classifier, load_classifier
 
 from ..conftest import tiny
@@ -90,7 +90,7 @@ def test_a_record_of_another_configuration_is_no_finished_run(tmp_path: Path) ->
     work(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
     other = work(Job("b", tiny(method="strided", epochs=1, lr=0.01), tmp_path), silent)
     assert other.record is not None
-    assert other.record["configuration"]["lr"] == 0.01
+    assert other.record.configuration["lr"] == 0.01
 
 
 def test_two_workers_never_take_the_same_run(tmp_path: Path) -> None:
@@ -217,12 +217,12 @@ def test_the_logits_of_an_examples_windows_are_averaged() -> None:
 def test_tasks_have_heads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anystride.lab.run.experiment.open_source", lambda *_: Windows())
     record = run(tiny(method="inner", width=4, epochs=8, batch_size=8, lr=0.1), tmp_path)
-    assert record["accuracies"] == {"left": 1.0, "right": 1.0}
-    assert record["accuracy"] == 1.0
-    assert record["classes"] == ["a", "b", "c", "d"]
+    assert record.accuracies == {"left": 1.0, "right": 1.0}
+    assert record.accuracy == 1.0
+    assert record.classes == ["a", "b", "c", "d"]
     # A class of the other task is never a guess: with two classes a loss above that of guessing would mean so.
-    assert record["epochs"][0]["train_loss"] < 1.0
-    assert "top5" not in record
+    assert record.epochs[0]["train_loss"] < 1.0
+    assert record.top5 is None
 
 
 def test_test_batches_cover_every_example_once() -> None:
@@ -236,8 +236,8 @@ def test_test_batches_cover_every_example_once() -> None:
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
 def test_precision_and_accumulation_train(tmp_path: Path, precision: str) -> None:
     record = run(tiny(method="inner", precision=precision, accumulate=2, epochs=1), tmp_path)
-    assert record["loss"] is not None
-    assert record["strides"] != record["start_strides"]
+    assert record.loss is not None
+    assert record.strides != record.start_strides
 
 
 def test_accumulation_changes_only_what_batch_normalisation_sees(tmp_path: Path) -> None:

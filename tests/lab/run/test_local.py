@@ -25,7 +25,7 @@ def test_processes_give_the_records_of_runs_in_turn(tmp_path: Path) -> None:
         console = Console(record=True, width=160)
         with Display(console) as display:
             records = [outcome.record for outcome in run_all(jobs(folder), display)]
-        made = sorted((record["seed"], record["loss"], record["strides"]) for record in records if record)
+        made = sorted((record.seed, record.loss, record.strides) for record in records if record)
         return made, console.export_text()
 
     in_turn, _ = outcome(tmp_path / "in turn", threads=1)

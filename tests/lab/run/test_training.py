@@ -9,11 +9,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anystride.lab import record as records
 from anystride.lab.data.module import TrainParts
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.errors import UsageError
 from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.run.record import Record, load
 from anystride.lab.run.training import SCHEDULES, cosine, load_classifier
 
 from ..conftest import tiny
@@ -34,16 +34,16 @@ class StopAfter(pl.Callback):
             raise InterruptedRunError
 
 
-def comparable(record: records.Record) -> dict[str, Any]:
-    epochs = [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in record["epochs"]]
-    return {**{name: record[name] for name in ("accuracy", "loss", "strides", "map_sizes")}, "epochs": epochs}
+def comparable(record: Record) -> dict[str, Any]:
+    epochs = [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in record.epochs]
+    return {**{name: getattr(record, name) for name in ("accuracy", "loss", "strides", "map_sizes")}, "epochs": epochs}
 
 
 def test_loss_falls_and_strides_move(tmp_path: Path) -> None:
     record = run(tiny(epochs=4, train_size=256, strides=((3.0, 3.0), (2.0, 2.0), (3.0, 3.0))), tmp_path)
-    losses = [epoch["train_loss"] for epoch in record["epochs"]]
+    losses = [epoch["train_loss"] for epoch in record.epochs]
     assert losses[-1] < losses[0] - 0.05
-    first = [value for pair in record["strides"][:2] for value in pair]
+    first = [value for pair in record.strides[:2] for value in pair]
     assert all(abs(value - start) > 1e-3 for value, start in zip(first, (3.0, 3.0, 2.0, 2.0), strict=True))
     assert first[0] != first[1]
 
@@ -51,15 +51,15 @@ def test_loss_falls_and_strides_move(tmp_path: Path) -> None:
 def test_a_run_leaves_a_complete_record_checkpoint_and_log(tmp_path: Path) -> None:
     config = tiny(method="inner")
     record = run(config, tmp_path)
-    assert records.load(tmp_path / RECORD) == record
-    assert record["configuration"] == config.to_json()
-    assert len(record["epochs"]) == config.epochs
-    assert record["start_map_sizes"] == [[32, 32], [16, 16], [8, 8], [4, 4]]
-    assert 0 < record["seconds"]["train"] < record["seconds"]["total"]
+    assert load(tmp_path / RECORD) == record
+    assert record.configuration == config.to_json()
+    assert len(record.epochs) == config.epochs
+    assert record.start_map_sizes == [[32, 32], [16, 16], [8, 8], [4, 4]]
+    assert 0 < record.seconds["train"] < record.seconds["total"]
     log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {"train/loss", "test/accuracy", "stride/1_vertical", "stride/3_horizontal"} <= set(log.Tags()["scalars"])
     assert [event.value for event in log.Scalars("stride/1_vertical")] == pytest.approx(
-        [epoch["strides"][0][0] for epoch in record["epochs"]]
+        [epoch["strides"][0][0] for epoch in record.epochs]
     )
 
 
@@ -68,7 +68,7 @@ def test_the_checkpoint_is_the_trained_model(tmp_path: Path) -> None:
     classifier = load_classifier(tmp_path / CHECKPOINT)
     assert not classifier.training
     strides = [block.pool.stride.tolist() for block in classifier.model.shortcut_blocks]  # type: ignore[union-attr, operator]
-    assert strides == record["strides"]
+    assert strides == record.strides
 
 
 @pytest.mark.parametrize("method", ["strided", "outer", "inner"])
@@ -110,27 +110,27 @@ def test_same_seed_same_result_other_seed_other_result(tmp_path: Path) -> None:
         for seed, name in ((5, "one"), (5, "same"), (6, "other"))
     )
     assert comparable(one) == comparable(same)
-    assert one["loss"] != other["loss"]
+    assert one.loss != other.loss
 
 
 @pytest.mark.parametrize("method", ["outer", "inner"])
 def test_the_complexity_term_raises_the_strides(tmp_path: Path, method: str) -> None:
     def product(lam: float) -> float:
         record = run(tiny(method=method, lam=lam), tmp_path / str(lam))
-        return math.prod(value for pair in record["strides"] for value in pair)
+        return math.prod(value for pair in record.strides for value in pair)
 
     assert product(0.5) > 1.1 * product(0.0)
 
 
 def test_a_shared_stride_stays_shared(tmp_path: Path) -> None:
     record = run(tiny(shared_stride=True, epochs=1), tmp_path)
-    assert all(vertical == horizontal for vertical, horizontal in record["strides"])
-    assert record["strides"] != record["start_strides"]
+    assert all(vertical == horizontal for vertical, horizontal in record.strides)
+    assert record.strides != record.start_strides
 
 
 def test_the_strides_own_learning_rate(tmp_path: Path) -> None:
     record = run(tiny(stride_lr=0.0, epochs=1), tmp_path)
-    assert record["strides"] == record["start_strides"]
+    assert record.strides == record.start_strides
 
 
 def test_batches_follow_from_seed_and_epoch() -> None:

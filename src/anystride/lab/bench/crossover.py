@@ -11,9 +11,9 @@ from torch import Tensor
 
 from anystride.functional import diffstride, resampling_matrix
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
-from anystride.lab.record import Record
 from anystride.window import output_length, window
 
 LENGTHS = tuple(2**power for power in range(6, 15))
@@ -110,18 +110,18 @@ def _crossing(rows: list[dict[str, Any]], prime: bool, name: str) -> float | Non
     return math.exp(x - y * (next_x - x) / (next_y - y))
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """One sheet for the powers of two, one for the primes."""
     found = []
     for kind in KINDS:
         cells = []
-        for row in record["rows"]:
+        for row in record.rows:
             if row["prime"] != (kind == KINDS[1]):
                 continue
             times = [row[name]["seconds"] for name in METHODS]
             ratios = (factor(times[0] / each) for each in times[1:])
             cells.append((str(row["length"]), str(row["output"]), milliseconds(times[0]), *ratios))
-        crossing = record["crossings"][kind]["fft"]
+        crossing = record.found["crossings"][kind]["fft"]
         where = "nowhere here" if crossing is None else f"from about {crossing:.0f} samples on"
         note = f"Forward. Speeds are relative to the dense matrix. The real FFT wins {where}."
         columns = ("length", "output", "dense matrix, ms", *list(METHODS.values())[1:])

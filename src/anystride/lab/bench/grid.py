@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from anystride import DiffStride2d, regrid_
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import mean_square, sgd
 from anystride.lab.bench.timing import synchronize
 from anystride.lab.models import registry
 from anystride.lab.models.spec import NetworkSpec
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
 
 GRIDS: tuple[int | str, ...] = ("free", 4, "fixed")
@@ -62,7 +62,7 @@ def _train(run: RunConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         record = experiment.run(run, Path(folder))
     keys = ("accuracy", "multiply_accumulates", "strides", "map_sizes")
-    return {**{key: record[key] for key in keys}, "seconds": record["seconds"]["train"]}
+    return {**{key: getattr(record, key) for key in keys}, "seconds": record.seconds["train"]}
 
 
 def _steps(setup: Setup) -> int:
@@ -129,9 +129,9 @@ def _spread(values: list[float], digits: int) -> str:
     return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Accuracy and time of training; compilations."""
-    rows, settings = record["rows"], record["settings"]
+    rows, settings = record.rows, record.settings
     free = statistics.fmean(run["seconds"] for run in rows[0]["runs"])
     trained = tuple(
         (

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import MEMORY, in_turn, peak_bytes
 from anystride.lab.models.resnet import resnet18
 from anystride.lab.models.spec import NetworkSpec
-from anystride.lab.record import Record
 
 METHODS = {"strided": "strided convolution", "outer": "DiffStride outer", "inner": "DiffStride inner"}
 QUANTITIES = {"time": "seconds", "memory": "bytes"}
@@ -111,13 +111,13 @@ def _slope(points: list[tuple[float, float]]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Ratios to the strided convolution at each point, and the slopes."""
-    default = record["settings"]["default"]
+    default = record.settings["default"]
     at = ", ".join(f"{name} {value}" for name, value in default.items())
     cells = []
-    for name, value in dict.fromkeys((row["factor"], row["value"]) for row in record["rows"]):
-        mine = {row["method"]: row for row in record["rows"] if (row["factor"], row["value"]) == (name, value)}
+    for name, value in dict.fromkeys((row["factor"], row["value"]) for row in record.rows):
+        mine = {row["method"]: row for row in record.rows if (row["factor"], row["value"]) == (name, value)}
         ratios = [
             factor(mine[method][f"{what}_ratio"]) for what in QUANTITIES for method in METHODS if method != "strided"
         ]
@@ -126,7 +126,7 @@ def sheets(record: Record) -> list[Sheet]:
     columns = ("factor", "value", "strided, ms", *(f"{what}, {method}" for what in QUANTITIES for method in others))
     slopes = [
         (row["factor"], METHODS[row["method"]], *(f"{row[what]:.2f}" for what in QUANTITIES))
-        for row in record["slopes"]
+        for row in record.found["slopes"]
     ]
     return [
         Sheet(f"A training step relative to strided convolutions, around {at}", columns, tuple(cells), 2),

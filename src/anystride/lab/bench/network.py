@@ -12,6 +12,7 @@ from torch import nn
 from anystride import DiffStride2d, macs, regrid_
 from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.oracle import FourierStride
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import MEMORY, Contestant, in_turn, peak_bytes
@@ -20,7 +21,6 @@ from anystride.lab.models.spec import NetworkSpec
 from anystride.lab.paper.datasets import facts
 from anystride.lab.paper.protocols import AUDIO, CIFAR
 from anystride.lab.paper.table_a2 import PUBLISHED
-from anystride.lab.record import Record
 
 STEPS = ("training", "inference")
 EAGER, COMPILED = "eager", "compiled"
@@ -197,15 +197,15 @@ def _against(yardstick: Trainee, eager: Trainee, compiled: Trainee, setup: Setup
     return found
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """One sheet per network and mode: times and bytes as ratios to the strided convolution's."""
-    kinds = dict.fromkeys((row["model"], row["mode"]) for row in record["rows"])
+    kinds = dict.fromkeys((row["model"], row["mode"]) for row in record.rows)
     return [_sheet(record, model, mode) for model, mode in kinds]
 
 
-def _sheet(record: Record, model: str, mode: str) -> Sheet:
-    rows = {row["method"]: row for row in record["rows"] if (row["model"], row["mode"]) == (model, mode)}
-    published = record["published"] if model == "audio" else {}
+def _sheet(record: BenchRecord, model: str, mode: str) -> Sheet:
+    rows = {row["method"]: row for row in record.rows if (row["model"], row["mode"]) == (model, mode)}
+    published = record.found["published"] if model == "audio" else {}
     titles = {name: method.title for name, method in (METHODS | STATIC).items()}
     cells = []
     for name, row in rows.items():
@@ -218,7 +218,7 @@ def _sheet(record: Record, model: str, mode: str) -> Sheet:
         eager = (factor(training["seconds"] / training["eager"]) if training else "-",) if mode == COMPILED else ()
         work = "-" if row["macs"] is None else millions(row["macs"])
         cells.append((titles[name], milliseconds(training.get("seconds")), *eager, *ratios, work))
-    setting = record["settings"]["networks"][model]
+    setting = record.settings["networks"][model]
     size = f"width {setting['width']}, batch {setting['batch_size']}, {'x'.join(map(str, setting['input']))}"
     columns = (
         "downsampler",

@@ -18,9 +18,9 @@ from anystride.lab.bench.contestants import SHORT, TITLES, contestants
 from anystride.lab.bench.limits import MIB, Limits
 from anystride.lab.bench.moves import STEP, Moves
 from anystride.lab.bench.oracle import transform_macs
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
-from anystride.lab.record import Record
 
 PASSES = ("forward", "both")
 LARGE = 8 * MIB
@@ -213,12 +213,12 @@ def _mean(values: list[float]) -> float | None:
     return math.exp(statistics.fmean(map(math.log, values))) if values else None
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """The limits, a summary, and for each type and layout times the floor and speed against the FFT."""
-    kinds = dict.fromkeys((row["dtype"], row["layout"]) for row in record["rows"])
-    found = [*limits.sheets(record["limits"]), _summary_sheet(record, list(kinds))]
+    kinds = dict.fromkeys((row["dtype"], row["layout"]) for row in record.rows)
+    found = [*limits.sheets(record.found["limits"]), _summary_sheet(record, list(kinds))]
     for dtype, layout in kinds:
-        rows = [row for row in record["rows"] if (row["dtype"], row["layout"]) == (dtype, layout)]
+        rows = [row for row in record.rows if (row["dtype"], row["layout"]) == (dtype, layout)]
         found += [_floor_sheet(rows, f"{dtype}, {layout}"), _speed_sheet(rows, f"{dtype}, {layout}")]
     return found
 
@@ -227,8 +227,8 @@ def _pair(first: float | None, second: float | None) -> str:
     return "-" if first is None and second is None else f"{factor(first)} / {factor(second)}"
 
 
-def _summary_sheet(record: Record, kinds: list[tuple[str, str]]) -> Sheet:
-    by_key = {(row["dtype"], row["layout"], row["contestant"], row["pass"]): row for row in record["summary"]}
+def _summary_sheet(record: BenchRecord, kinds: list[tuple[str, str]]) -> Sheet:
+    by_key = {(row["dtype"], row["layout"], row["contestant"], row["pass"]): row for row in record.found["summary"]}
     rows = []
     for dtype, layout in kinds:
         for name, title in TITLES.items():

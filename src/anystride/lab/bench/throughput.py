@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from anystride import macs
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import in_turn
@@ -17,7 +18,6 @@ from anystride.lab.paper.datasets import facts
 from anystride.lab.paper.plan import build_network
 from anystride.lab.paper.recipe import METHODS, TITLES
 from anystride.lab.paper.table3 import RECIPE, STARTS
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
 
 DATA = "cifar10"
@@ -75,9 +75,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     }
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Rates and hours."""
-    settings = record["settings"]
+    settings = record.settings
     cells = tuple(
         (
             TITLES[row["method"]],
@@ -87,13 +87,13 @@ def sheets(record: Record) -> list[Sheet]:
             millions(row["macs"]),
             factor(row["hours"]),
         )
-        for row in record["rows"]
+        for row in record.rows
     )
     runs = settings["runs_per_method"]
     notes = [
         f"Hours: {runs} runs of {settings['epochs']} epochs of {settings['training_images']:,} images (six starts, "
         "three seeds), all at the rate of the first start, without loading and evaluation. The paper's "
-        f"{len(PAPER) * runs} runs per data set, three methods: {factor(record['hours_of_the_paper'])} hours."
+        f"{len(PAPER) * runs} runs per data set, three methods: {factor(record.found['hours_of_the_paper'])} hours."
     ]
     if settings["batch_size"] != settings["batch_size_of_the_recipe"]:
         notes.append(f"Batch {settings['batch_size']} instead of the recipe's {settings['batch_size_of_the_recipe']}.")

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from anystride import DiffStride2d, macs
 from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.moves import Moves
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
-from anystride.lab.record import Record
 
 RAMPS = ("inner", "outer")
 
@@ -118,12 +118,12 @@ def _contestant(layer: nn.Module, x: Tensor) -> Contestant:
     return Contestant(lambda: layer(x).backward(grad), prepare)
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Times beside the strided convolution's, one sheet per ramp."""
     found = []
     for ramp in RAMPS:
         cells = []
-        for row in record["rows"]:
+        for row in record.rows:
             if row["ramp"] != ramp:
                 continue
             strided = row["strided"]

@@ -78,7 +78,7 @@ def execute(options: argparse.Namespace) -> None:
     with watching(screen) as tell:
         record = bench.record(Setup(device, repeats, options.quick, options.compiled, tell))
     path = record_path(folder, bench.name, device.type)
-    write(record, path)
+    write(record.to_json(), path)
     for sheet in bench.sheets(record):
         screen.print(sheet.table())
         for note in sheet.notes:

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from anystride.lab.errors import UsageError
 from anystride.lab.models.downsample import METHODS
-from anystride.lab.record import Record
 from anystride.lab.report.gallery import draw_demo
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.run.config import RunConfig, Strides
@@ -18,6 +17,7 @@ from anystride.lab.run.experiment import finished
 from anystride.lab.run.job import Job
 from anystride.lab.run.local import run_all
 from anystride.lab.run.progress import Display
+from anystride.lab.run.record import Record
 
 STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0), (2.0, 2.0), (3.0, 3.0)))
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
@@ -54,7 +54,7 @@ def demonstrate(demo: Demo, console: Console) -> None:
             label = f"[{number}/{len(configurations)}] {config.name}"
             record = None if demo.fresh else finished(config, folder)
             if record is not None:
-                display.note(f"{label}  finished before, {100 * record['accuracy']:.1f} %; --fresh repeats it")
+                display.note(f"{label}  finished before, {100 * record.accuracy:.1f} %; --fresh repeats it")
                 records[config] = record
             else:
                 jobs.append(Job(label, config, folder, fresh=demo.fresh))

@@ -17,11 +17,12 @@ from anystride.lab.data.catalogue import open_source
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.recipe import Grid
-from anystride.lab.record import Record, write
+from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.experiment import Place, finished
 from anystride.lab.run.job import Job, Outcome
 from anystride.lab.run.progress import Display
+from anystride.lab.run.record import Record
 
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 
@@ -134,7 +135,7 @@ def _make(
                 display.note(f"{outcome.job.label}  NOT MADE: {outcome.problem}")
                 continue
             left = (time.perf_counter() - started) / number * (len(jobs) - number)
-            accuracy = 100 * outcome.record["accuracy"]
+            accuracy = 100 * outcome.record.accuracy
             display.note(f"{outcome.job.label}  {accuracy:.1f} %, {_duration(left)} left for {len(jobs) - number} runs")
     return problems
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from anystride.lab.errors import UsageError
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 MEAN = "Mean accuracy"
 """The row that the paper puts below a comparison. Its runs are all runs of the column, and so is its deviation."""
@@ -99,7 +99,7 @@ def nearest_whole(run: RunConfig, record: Record) -> RunConfig:
 
     Section 3.2 rounds 10.51 to 11, 1.20 to 1 and 32.23 to 32.
     """
-    strides = tuple((float(max(1, round(first))), float(max(1, round(second)))) for first, second in record["strides"])
+    strides = tuple((float(max(1, round(first))), float(max(1, round(second)))) for first, second in record.strides)
     return replace(run, method="strided", strides=strides, lam=0.0, shared_stride=False)
 
 

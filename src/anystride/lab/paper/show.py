@@ -12,8 +12,8 @@ from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import Estimate
 from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement, Published
 from anystride.lab.paper.values import Measured, measured
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0}
 """Decimals of a value by its kind; accuracies have one."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.cutoff import cutoff
 from anystride.lab.paper.recipe import Cell
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,15 @@ def numbers_of(value: str, record: Record) -> tuple[float, ...]:
         UsageError: the record does not have it, or ``value`` is none of those listed above.
     """
     kind, _, rest = value.partition(":")
-    strides = record["strides"]
+    strides = record.strides
     if kind == "accuracy":
-        return (100 * (_task(record, rest) if rest else record["accuracy"]),)
+        return (100 * (_task(record, rest) if rest else record.accuracy),)
     if kind == "accuracies":
-        return tuple(100 * share for share in (record.get("accuracies") or {"": record["accuracy"]}).values())
+        return tuple(100 * share for share in (record.accuracies or {"": record.accuracy}).values())
     if kind == "top5":
-        if record.get("top5") is None:
-            raise UsageError(
-                f"value top5 is not in the record of {record['configuration'].get('data')!r}; run it again"
-            )
-        return (100 * record["top5"],)
+        if record.top5 is None:
+            raise UsageError(f"value top5 is not in the record of {record.config.data!r}; run it again")
+        return (100 * record.top5,)
     if kind in ("stride", "cutoff"):
         layer, axis = map(int, rest.split(":"))
         stride = strides[layer][axis]
@@ -89,12 +87,12 @@ def numbers_of(value: str, record: Record) -> tuple[float, ...]:
     if kind == "complexity":
         return (complexity_of(strides),)
     if kind == "macs":
-        return (float(record["multiply_accumulates"]),)
+        return (float(record.multiply_accumulates),)
     raise UsageError(f"value must be one of those that lab.paper.values lists, got {value!r}")
 
 
 def _task(record: Record, task: str) -> float:
-    accuracies = record.get("accuracies") or {}
+    accuracies = record.accuracies or {}
     if task not in accuracies:
         known = ", ".join(accuracies) or "none"
         raise UsageError(f"value accuracy:{task} is not in a record with the tasks {known}; run it again")

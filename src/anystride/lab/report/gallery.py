@@ -14,11 +14,11 @@ from anystride import DiffStride2d, SpectralPool2d
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.resnet import Block, ResNet
-from anystride.lab.record import Record
 from anystride.lab.report import pictures as figures
 from anystride.lab.report.terminal import Group, group
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.experiment import CHECKPOINT
+from anystride.lab.run.record import Record
 from anystride.lab.run.training import Classifier, load_classifier
 
 SHEET = 30
@@ -38,9 +38,9 @@ def draw_demo(groups: Sequence[Group], folder: Path) -> list[Path]:
     figures.stride_trajectories(learning, drawn[1])
     poor = [each.records[0] for each in learning if each.start == groups[-1].start]
     for record in poor:
-        config = RunConfig.from_json(record["configuration"])
+        config = record.config
         drawn.append(_draw_windows(record, folder / config.name, folder / f"windows-{config.method}.png"))
-    run_folder = folder / RunConfig.from_json(poor[0]["configuration"]).name
+    run_folder = folder / poor[0].config.name
     return [*drawn, _draw_maps(poor[0], run_folder, folder / "maps.png"), _draw_sheet(poor[0], folder / "examples.png")]
 
 
@@ -49,10 +49,10 @@ def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Pat
 
     Windows and maps are drawn for the ResNet-18 for small images only.
     """
-    configuration = record["configuration"]
-    small = configuration.get("model", "resnet18") == "resnet18" and len(configuration["strides"]) == BLOCKS
+    config = record.config
+    small = config.model == "resnet18" and len(config.strides) == BLOCKS
     drawn = []
-    if DOWNSAMPLERS[configuration["method"]].learns:
+    if DOWNSAMPLERS[config.method].learns:
         figures.stride_trajectories(group([record]), folder / "strides.png")
         drawn.append(folder / "strides.png")
         if small:
@@ -64,20 +64,20 @@ def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Pat
 
 def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
     """The learned windows of the run in ``folder``, over the energy of what reaches them."""
-    config = RunConfig.from_json(record["configuration"])
+    config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
     images = _test_images(config, SPECTRUM_IMAGES)[0]
     spectra = []
     for stage, block in enumerate(_blocks(classifier)):
         maps = _input_of(block.pool, classifier, images)
-        start_sizes = record["start_map_sizes"][stage]
+        start_sizes = record.start_map_sizes[stage]
         pair = [
             figures.AxisSpectrum(
                 energy=_energy(maps, axis=2 + direction),
                 start_length=start_sizes[direction],
-                start_stride=record["start_strides"][stage][direction],
+                start_stride=record.start_strides[stage][direction],
                 length=maps.shape[2 + direction],
-                stride=record["strides"][stage][direction],
+                stride=record.strides[stage][direction],
             )
             for direction in (0, 1)
         ]
@@ -90,7 +90,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
 @torch.no_grad()
 def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
     """The map that the first shortcut block of the run in ``folder`` downsamples, after each of the four methods."""
-    config = RunConfig.from_json(record["configuration"])
+    config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
     scene = _test_images(config, 1)[0]
     block = _blocks(classifier)[0]
@@ -115,7 +115,7 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
 
 def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     """Some test images with their classes."""
-    images, labels = _test_images(RunConfig.from_json(record["configuration"]), SHEET, root)
+    images, labels = _test_images(record.config, SHEET, root)
     figures.image_sheet(_for_people(images), labels, "Test images and their classes", path)
     return path
 

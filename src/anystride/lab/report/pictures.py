@@ -65,7 +65,7 @@ def stride_trajectories(groups: Sequence[Group], path: Path) -> None:
         panel = axes[starts.index(each.start), methods.index(each.method)]
         panel.set_title(f"{DOWNSAMPLERS[each.method].title}, from {each.start_text}")
         for seed, record in enumerate(each.records):
-            curve = np.array([record["start_strides"], *(epoch["strides"] for epoch in record["epochs"])])
+            curve = np.array([record.start_strides, *(epoch["strides"] for epoch in record.epochs)])
             for stage, colour in enumerate(STAGE_COLOURS):
                 style = {"color": colour, "alpha": 1.0 if seed == 0 else 0.35, "linewidth": 1.8 if seed == 0 else 1.0}
                 panel.plot(curve[:, stage, 0], **style)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from anystride.lab.models.downsample import DOWNSAMPLERS
-from anystride.lab.record import Record
 from anystride.lab.report.text import sizes_text, strides_text
+from anystride.lab.run.record import Record
 
 Start = tuple[tuple[float, ...], ...]
 
@@ -25,7 +25,7 @@ class Group:
     @property
     def accuracies(self) -> list[float]:
         """Test accuracies in per cent, one per seed."""
-        return [100 * record["accuracy"] for record in self.records]
+        return [100 * record.accuracy for record in self.records]
 
     @property
     def accuracy(self) -> float:
@@ -40,7 +40,7 @@ class Group:
     @property
     def mega_macs(self) -> float:
         """Millions of multiply-accumulates per image after training, mean over the seeds."""
-        return statistics.fmean(record["multiply_accumulates"] for record in self.records) / 1e6
+        return statistics.fmean(record.multiply_accumulates for record in self.records) / 1e6
 
     @property
     def accuracy_text(self) -> str:
@@ -55,9 +55,7 @@ def group(records: list[Record]) -> list[Group]:
     """Collect the seeds of each (start, method), in the order in which they first appear."""
     groups: dict[tuple[Start, str], list[Record]] = {}
     for record in records:
-        configuration = record["configuration"]
-        start = tuple(tuple(pair) for pair in configuration["strides"])
-        groups.setdefault((start, configuration["method"]), []).append(record)
+        groups.setdefault((record.config.strides, record.config.method), []).append(record)
     return [Group(method, start, tuple(runs)) for (start, method), runs in groups.items()]
 
 
@@ -83,8 +81,8 @@ def results_table(groups: list[Group]) -> Table:
             DOWNSAMPLERS[each.method].title,
             f"[bold]{each.accuracy_text}[/bold]" if each.accuracy == best else each.accuracy_text,
             f"{each.mega_macs:.1f}",
-            strides_text(first["strides"]),
-            sizes_text(first["map_sizes"]),
+            strides_text(first.strides),
+            sizes_text(first.map_sizes),
         )
         previous = each.start
     return table

@@ -23,9 +23,10 @@ from anystride.lab.data.module import SourceData
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
 from anystride.lab.models.measure import map_sizes, multiply_accumulates
-from anystride.lab.record import SCHEMA, Record, finite_or_none, load, provenance, save
+from anystride.lab.record import finite_or_none, provenance
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig, difference
+from anystride.lab.run.record import Record, load, save
 from anystride.lab.run.training import Classifier, Curves, LastCheckpoint, strides_of
 
 RECORD = "record.json"
@@ -129,30 +130,29 @@ def run(
             raise KeyboardInterrupt from stop
     classifier.cpu()
     last = curves.epochs[-1]
-    record = {
-        "schema": SCHEMA,
-        "command": ["anystride", *sys.argv[1:]],
-        "configuration": config.to_json(),
-        "seed": config.seed,
+    record = Record(
+        command=["anystride", *sys.argv[1:]],
+        configuration=config.to_json(),
+        seed=config.seed,
         **provenance(),
-        "devices": place.world,
-        "classes": list(source.classes),
-        "examples": source.counts,
-        "accuracy": last["test_accuracy"],
-        **({"top5": last["test_top5"]} if "test_top5" in last else {}),
-        "accuracies": last.get("tasks", {classifier.tasks[0]: last["test_accuracy"]}),
-        "loss": finite_or_none(last["test_loss"]),
+        devices=place.world,
+        classes=list(source.classes),
+        examples=source.counts,
+        accuracy=last["test_accuracy"],
+        top5=last.get("test_top5"),
+        accuracies=last.get("tasks", {classifier.tasks[0]: last["test_accuracy"]}),
+        loss=finite_or_none(last["test_loss"]),
         **start,
-        "strides": last["strides"],
-        "map_sizes": map_sizes(classifier.model, source.example),
-        "multiply_accumulates": multiply_accumulates(classifier.model, source.example),
-        "parameters": sum(parameter.numel() for parameter in classifier.model.parameters()),
-        "epochs": finite_or_none(curves.epochs),
-        "seconds": {
+        strides=last["strides"],
+        map_sizes=map_sizes(classifier.model, source.example),
+        multiply_accumulates=multiply_accumulates(classifier.model, source.example),
+        parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
+        epochs=finite_or_none(curves.epochs),
+        seconds={
             "train": sum(epoch["seconds"] for epoch in curves.epochs),
             "total": time.perf_counter() - started,
         },
-    }
+    )
     if place.is_first:
         save(record, folder / RECORD)
     return record
@@ -208,7 +208,7 @@ def finished(config: RunConfig, folder: Path) -> Record | None:
     if not (folder / RECORD).is_file():
         return None
     record = load(folder / RECORD)
-    return record if RunConfig.from_json(record["configuration"]) == config else None
+    return record if record.config == config else None
 
 
 @contextlib.contextmanager

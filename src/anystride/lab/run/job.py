@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anystride.lab.errors import UsageError
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.experiment import CHECKPOINT, Place, finished, run, saved_configuration
 from anystride.lab.run.lock import claim
 from anystride.lab.run.progress import News, RunProgress
+from anystride.lab.run.record import Record
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.paper.values import complexity_of
-from anystride.lab.record import Record
 from anystride.lab.report.html.plots import Series, plot
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 from anystride.window import window
 
 METHOD_COLOURS = {
@@ -28,7 +28,7 @@ Link = Callable[[RunConfig], str]
 def trajectories(run: RunConfig, record: Record) -> str:
     """Figure 3a: the strides of one run, epoch by epoch."""
     axes = ARCHITECTURES[run.model].axes
-    curve = [record["start_strides"], *(epoch["strides"] for epoch in record["epochs"])]
+    curve = [record.start_strides, *(epoch["strides"] for epoch in record.epochs)]
     series, keys = [], {}
     for layer in range(len(curve[0])):
         colour = LAYER_COLOURS[layer % len(LAYER_COLOURS)]
@@ -53,11 +53,11 @@ def final_strides(runs: Runs, link: Link) -> str:
                     layer + 1 + (0.12 if run.method == "inner" else -0.12),
                     math.sqrt(pair[0] * pair[1]),
                     f"{_title(run)}, seed {run.seed}\nlayer {layer + 1}: {pair[0]:.2f} x {pair[1]:.2f}\n"
-                    f"{100 * record['accuracy']:.1f} %",
+                    f"{100 * record.accuracy:.1f} %",
                 )
-                for layer, pair in enumerate(record["strides"])
+                for layer, pair in enumerate(record.strides)
             ],
-            link=[link(run)] * len(record["strides"]),
+            link=[link(run)] * len(record.strides),
         )
         for run, record in runs
     ]
@@ -69,9 +69,9 @@ def striding(runs: Runs, link: Link) -> str:
     """Figure 3c: the global striding factor of every run against its accuracy."""
     series = []
     for run, record in runs:
-        accuracy = 100 * record["accuracy"]
-        text = f"{_title(run)}, seed {run.seed}\n{strides_text(record['strides'])}\n{accuracy:.1f} %"
-        factor = math.prod(value for pair in record["strides"] for value in pair)
+        accuracy = 100 * record.accuracy
+        text = f"{_title(run)}, seed {run.seed}\n{strides_text(record.strides)}\n{accuracy:.1f} %"
+        factor = math.prod(value for pair in record.strides for value in pair)
         series.append(Series(METHOD_COLOURS[run.method], [(factor, accuracy, text)], link=[link(run)]))
     told = "The global striding factor (product of all strides) of every learned run, against its accuracy."
     return figure(plot(series, "global striding factor", "accuracy (%)", log=True), told, _methods(runs))
@@ -81,11 +81,11 @@ def against(runs: Runs, link: Link, quantity: str) -> str:
     """Accuracy against ``quantity``: "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates."""
     series = []
     for run, record in runs:
-        j = complexity_of(record["strides"])
-        cost = record["multiply_accumulates"] / 1e6
+        j = complexity_of(record.strides)
+        cost = record.multiply_accumulates / 1e6
         weight = f", lambda {run.lam:g}" if run.lam else ""
-        accuracy = 100 * record["accuracy"]
-        text = f"{_title(run)}{weight}, seed {run.seed}\n{strides_text(record['strides'])}\n"
+        accuracy = 100 * record.accuracy
+        text = f"{_title(run)}{weight}, seed {run.seed}\n{strides_text(record.strides)}\n"
         text += f"{accuracy:.1f} %, J {j:.3f}, {cost:.1f} MMAC"
         point = (j if quantity == "J" else cost, accuracy, text)
         series.append(Series(METHOD_COLOURS[run.method], [point], link=[link(run)]))
@@ -98,7 +98,7 @@ def windows(run: RunConfig, record: Record) -> str:
     axes, parts = ARCHITECTURES[run.model].axes, []
     for axis, name in enumerate(axes):
         series, keys = [], {}
-        for layer, (start, end) in enumerate(zip(record["start_strides"], record["strides"], strict=True)):
+        for layer, (start, end) in enumerate(zip(record.start_strides, record.strides, strict=True)):
             colour = LAYER_COLOURS[layer % len(LAYER_COLOURS)]
             keys[f"layer {layer + 1}: {start[axis]:.2f} to {end[axis]:.2f}"] = colour
             for stride, dashed in ((start[axis], True), (end[axis], False)):
@@ -109,10 +109,10 @@ def windows(run: RunConfig, record: Record) -> str:
 
 
 def _window(run: RunConfig, record: Record, layer: int, axis: int, stride: float) -> list[tuple[float, float, str]]:
-    sizes = record["map_sizes"]
-    before = layer - (len(sizes) == len(record["strides"]))
+    sizes = record.map_sizes
+    before = layer - (len(sizes) == len(record.strides))
     # The map that enters the first layer is not listed where entry 0 is what leaves it: its scale hardly matters.
-    length = sizes[before][axis] if before >= 0 else max(32, round(sizes[0][axis] * record["strides"][0][axis]))
+    length = sizes[before][axis] if before >= 0 else max(32, round(sizes[0][axis] * record.strides[0][axis]))
     frequency = torch.linspace(0, length / 2, 60)
     gain = window(frequency, length, min(stride, length - 1e-3), run.smoothness, run.method)
     return [(float(k) / length, float(g), "") for k, g in zip(frequency, gain, strict=True)]

@@ -14,12 +14,12 @@ from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.grid import GRIDS, MEASURED, Order, orders, record_in, run_folder
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid
-from anystride.lab.record import Record
 from anystride.lab.report.html import figures
 from anystride.lab.report.html.assets import SCRIPT, STYLE
 from anystride.lab.report.html.tables import compared, cost_tables, html_table, value_tables
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 
 def report(results: Path, out: Path) -> Path:
@@ -73,9 +73,9 @@ def _where(records: list[Record]) -> str:
     def each(values: list[str]) -> str:
         return ", ".join(dict.fromkeys(values))
 
-    commits = each([str(record["commit"])[:10] for record in records])
-    machines = each([f"{record['hardware']['processor']}, GPU {record['hardware']['gpu']}" for record in records])
-    torches = each([str(record["versions"]["torch"]) for record in records])
+    commits = each([str(record.commit)[:10] for record in records])
+    machines = each([f"{record.hardware['processor']}, GPU {record.hardware['gpu']}" for record in records])
+    torches = each([str(record.versions["torch"]) for record in records])
     return f"Commits {commits}; {machines}; torch {torches}." if records else ""
 
 
@@ -158,11 +158,11 @@ def _records(made: dict[RunConfig, Record], link: figures.Link) -> str:
         [
             f'<a href="{escape(link(run), quote=True)}">{escape(run.key)}</a>',
             escape(run.data),
-            f"{100 * record['accuracy']:.1f}",
-            f"{record['multiply_accumulates'] / 1e6:.1f}",
-            escape(strides_text(record["strides"])),
-            f"{record['seconds']['train']:.0f}",
-            escape(str(record["commit"])[:10]),
+            f"{100 * record.accuracy:.1f}",
+            f"{record.multiply_accumulates / 1e6:.1f}",
+            escape(strides_text(record.strides)),
+            f"{record.seconds['train']:.0f}",
+            escape(str(record.commit)[:10]),
         ]
         for run, record in made.items()
     ]

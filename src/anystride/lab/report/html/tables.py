@@ -9,8 +9,8 @@ from html import escape
 from anystride.lab.paper.recipe import MEAN, Cell, Grid
 from anystride.lab.paper.show import DIGITS, published_text, value_text
 from anystride.lab.paper.values import difference, measured
-from anystride.lab.record import Record
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 RecordOf = Callable[[RunConfig], Record | None]
 ACCURACIES = ("accuracy", "accuracies", "top5")
@@ -74,8 +74,8 @@ def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float
         records = [record for run in cell.runs if (record := record_of(run)) is not None]
         if cell.value != "accuracy" or cell.row == MEAN or not records:
             continue
-        cost = statistics.fmean(record["multiply_accumulates"] for record in records)
-        accuracy = 100 * statistics.fmean(record["accuracy"] for record in records)
+        cost = statistics.fmean(record.multiply_accumulates for record in records)
+        accuracy = 100 * statistics.fmean(record.accuracy for record in records)
         row = f"{cell.panel}: {cell.row}" if len(panels) > 1 else cell.row
         found.setdefault(cell.column, {})[row] = (accuracy, cost)
     return found
