@@ -93,7 +93,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_slow() -> None:
-    code = "import sys, anystride.lab.cli as c; c._parser(); print(*sys.modules)"
+    code = "import sys, anystride.lab.cli as c; c.build_parser(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
 

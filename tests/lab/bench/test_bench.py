@@ -15,7 +15,7 @@ import anystride
 from anystride.functional import diffstride, resampling_matrix
 from anystride.lab.bench import network, timing
 from anystride.lab.bench.contestants import SHORT, TITLES, BlurPool, contestants
-from anystride.lab.bench.crossover import _crossing, fourier, gains_of
+from anystride.lab.bench.crossover import crossing_length, fourier, gains_of
 from anystride.lab.bench.limits import Limits
 from anystride.lab.bench.moves import Moves
 from anystride.lab.bench.operator import cases
@@ -181,9 +181,9 @@ def test_the_crossing_is_where_one_wins_for_good():
         return {"length": length, "prime": False, "dense": {"seconds": dense}, "fft": {"seconds": fft}}
 
     rows = [row(64, 1, 2), row(128, 2, 1), row(256, 1, 2), row(1024, 2, 1)]
-    assert _crossing(rows, False, "fft") == pytest.approx(512)
-    assert _crossing(rows[:3], False, "fft") is None
-    assert _crossing(rows[3:], False, "fft") == 1024
+    assert crossing_length(rows, False, "fft") == pytest.approx(512)
+    assert crossing_length(rows[:3], False, "fft") is None
+    assert crossing_length(rows[3:], False, "fft") == 1024
 
 
 def test_a_compiler_that_fails_leaves_a_reason(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from anystride.lab import cli
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
-from anystride.lab.paper.grid import Order, note, orders, record_in, run_folder
+from anystride.lab.paper.grid import GridRequest, record_in, run_folder, save_request, saved_requests
 from anystride.lab.paper.values import measured
 
 TINY = ["--width", "4", "--train-size", "64", "--test-size", "22", "--budget", "1%", "--seeds", "1"]
@@ -41,8 +41,8 @@ def test_every_recipe_end_to_end(name: str, out: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "NOT MADE" not in printed.out
-    order = next(order for order in orders(out) if order.recipe == name)
-    grid = order.grid().resolve(record_in(out))
+    request = next(request for request in saved_requests(out) if request.recipe == name)
+    grid = request.grid().resolve(record_in(out))
     assert grid.pending == ()
     made = [run for run in grid.runs if record_in(out)(run)]
     if any(argument.startswith("--only") for argument in small(name, out)):
@@ -123,10 +123,10 @@ def test_wrong_input(
 
 
 def test_more_seeds_replace_fewer_and_a_broken_order_is_named(tmp_path: Path) -> None:
-    few, many = (Order("table3", "scenes", 1.0, seeds, {"width": 4}) for seeds in (1, 3))
-    for order in (few, many, few):
-        note(order, tmp_path)
-    assert orders(tmp_path) == [many]
+    few, many = (GridRequest("table3", "scenes", 1.0, seeds, {"width": 4}) for seeds in (1, 3))
+    for request in (few, many, few):
+        save_request(request, tmp_path)
+    assert saved_requests(tmp_path) == [many]
     (tmp_path / "grids" / "table3-scenes-width4.json").write_text("{}")
     with pytest.raises(UsageError, match="does not say which table was asked for"):
-        orders(tmp_path)
+        saved_requests(tmp_path)

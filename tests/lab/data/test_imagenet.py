@@ -63,7 +63,7 @@ def test_images_are_found_and_labelled(root):
 
 
 def test_the_published_set_is_recognised():
-    assert imagenet._counts(*imagenet.PUBLISHED).endswith("1,000 classes, as published")
+    assert imagenet.counts_line(*imagenet.PUBLISHED).endswith("1,000 classes, as published")
 
 
 def test_training_batches_follow_from_the_generator_alone(root):

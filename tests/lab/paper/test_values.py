@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import estimate
 from anystride.lab.paper.recipe import MEAN, Cell, Published
-from anystride.lab.paper.table_a2 import measure
 from anystride.lab.paper.values import complexity_of, difference, measured, numbers_of
 from anystride.lab.run.config import RunConfig
 
@@ -136,23 +134,3 @@ def test_an_estimate_counts_examples_and_bytes():
     assert cost.checkpoint_bytes >= 12 * cost.parameters[0] * 4 * 3  # weights and Adam's two moments
     scenes = estimate(RECIPES["release"].grid("scenes", seeds=1, epochs=3, train_size=50, **SMALL), torch.device("cpu"))
     assert scenes.examples == 8 * 3 * 50
-
-
-def test_steps_are_timed_beside_the_published_ratios():
-    found = measure(width=4, batch_size=4, repeats=2, device=torch.device("cpu"))
-    assert json.loads(json.dumps(found)) == found
-    for row, ratios in found["ratios"].items():
-        assert ratios["strided"] == 1
-        assert all(ratio > 0 for ratio in ratios.values())
-        assert set(found["published"][row]) == {"strided", "spectral", "outer"}
-    memory = found["measured"]
-    for method in ("strided", "spectral", "outer", "inner"):
-        assert memory["training"][method]["bytes"] > memory["inference"][method]["bytes"]
-    # "outer" keeps larger maps for the backward pass, see Table A.2.
-    assert found["ratios"]["training memory"]["outer"] > found["ratios"]["training memory"]["inner"]
-
-
-@pytest.mark.parametrize("argument", ["width", "batch_size", "repeats"])
-def test_a_measurement_needs_something_to_measure(argument):
-    with pytest.raises(UsageError, match=f"{argument} must be at least 1, got 0"):
-        measure(**{argument: 0})

@@ -10,7 +10,7 @@ import pytest
 
 from anystride.lab import cli
 from anystride.lab.errors import UsageError
-from anystride.lab.paper.grid import Order, note, record_in, run_folder
+from anystride.lab.paper.grid import GridRequest, record_in, run_folder, save_request
 from anystride.lab.record import write
 from anystride.lab.report.html.page import report
 from anystride.lab.run.record import save
@@ -23,9 +23,9 @@ VOID = {"meta", "br", "line", "circle", "polyline"}
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     for name, dataset in (("table3", "cifar10"), ("table3", "scenes"), ("figure4", "scenes")):
-        order = Order(name, dataset, 0.5, 2, {"width": 2})
-        note(order, tmp_path)
-        grid = order.grid()
+        request = GridRequest(name, dataset, 0.5, 2, {"width": 2})
+        save_request(request, tmp_path)
+        grid = request.grid()
         for number, run in enumerate(grid.runs):
             if run.seed or number % 7:  # some are missing
                 record = fabricated(run, accuracy=0.925 if run.method == "outer" else 0.4 + 0.005 * run.seed)
@@ -105,8 +105,8 @@ def test_wrong_input(results: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "RESULTS_DIR must hold grids/" in capsys.readouterr().err
     with pytest.raises(UsageError, match="--out must be a file in a folder that exists"):
         report(results, results / "no" / "report.html")
-    order = Order("table3", "scenes", 0.5, 2, {"width": 2})
-    run = next(run for run in order.grid().runs if record_in(results)(run))
+    request = GridRequest("table3", "scenes", 0.5, 2, {"width": 2})
+    run = next(run for run in request.grid().runs if record_in(results)(run))
     (run_folder(results, run) / "record.json").write_text("{")
     with pytest.raises(UsageError, match="is not a readable record"):
         report(results, results / "report.html")

@@ -18,10 +18,10 @@ from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
 from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
-from anystride.lab.run.job import Job, work
+from anystride.lab.run.job import Job, run_job
 from anystride.lab.run.local import run_in_turn
 from anystride.lab.run.lock import claim
-from anystride.lab.run.progress import Display, News
+from anystride.lab.run.progress import Display, ProgressUpdate
 from anystride.lab.run.record import Record, load
 from anystride.lab.run.training import Classifier, load_classifier
 
@@ -45,7 +45,7 @@ run(RunConfig.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), callbacks=(
 """
 
 
-def silent(_: News) -> None:
+def silent(_: ProgressUpdate) -> None:
     pass
 
 
@@ -65,12 +65,12 @@ def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(tmp_path: Path) -
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "killed" / CHECKPOINT).exists()
     assert not (tmp_path / "killed" / RECORD).exists()
-    seen: list[News] = []
-    resumed = work(Job("again", config, tmp_path / "killed"), seen.append)
-    whole = work(Job("whole", config, tmp_path / "whole"), silent)
+    seen: list[ProgressUpdate] = []
+    resumed = run_job(Job("again", config, tmp_path / "killed"), seen.append)
+    whole = run_job(Job("whole", config, tmp_path / "whole"), silent)
     assert resumed.record is not None
     assert whole.record is not None
-    assert {news.epoch for news in seen if news.status} == {"2/3", "3/3"}
+    assert {update.epoch for update in seen if update.status} == {"2/3", "3/3"}
     assert comparable(resumed.record) == comparable(whole.record)
     one, other = (load_classifier(tmp_path / name / CHECKPOINT).state_dict() for name in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -78,17 +78,17 @@ def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(tmp_path: Path) -
 
 def test_a_finished_run_is_not_repeated_unless_asked_for(tmp_path: Path) -> None:
     config = tiny(method="strided", epochs=1)
-    first = work(Job("a", config, tmp_path), silent)
+    first = run_job(Job("a", config, tmp_path), silent)
     written = (tmp_path / RECORD).stat().st_mtime_ns
-    assert work(Job("a", config, tmp_path), silent) == first
+    assert run_job(Job("a", config, tmp_path), silent) == first
     assert (tmp_path / RECORD).stat().st_mtime_ns == written
-    work(Job("a", config, tmp_path, fresh=True), silent)
+    run_job(Job("a", config, tmp_path, fresh=True), silent)
     assert (tmp_path / RECORD).stat().st_mtime_ns > written
 
 
 def test_a_record_of_another_configuration_is_no_finished_run(tmp_path: Path) -> None:
-    work(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
-    other = work(Job("b", tiny(method="strided", epochs=1, lr=0.01), tmp_path), silent)
+    run_job(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
+    other = run_job(Job("b", tiny(method="strided", epochs=1, lr=0.01), tmp_path), silent)
     assert other.record is not None
     assert other.record.configuration["lr"] == 0.01
 
@@ -102,10 +102,10 @@ def test_two_workers_never_take_the_same_run(tmp_path: Path) -> None:
 with claim(Path({str(tmp_path)!r})) as ours: print(ours)"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"
-        outcome = work(job, silent)
+        outcome = run_job(job, silent)
     assert outcome.record is None
     assert outcome.problem == "another worker has it"
-    assert work(job, silent).record is not None
+    assert run_job(job, silent).record is not None
 
 
 def test_a_killed_worker_gives_its_run_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ class Windows(Source):
 
 def test_the_logits_of_an_examples_windows_are_averaged() -> None:
     classifier = Classifier(tiny(), {"left": ("a", "b"), "right": ("c", "d")}, (1, 32, 32))
-    classifier._call(lambda inputs: inputs)
+    classifier.use(lambda inputs: inputs)
     # Two windows of three say "a", the third one says "b" louder; all of them shout a class of the other task.
     first = [[1.0, 0, 99, 0], [1, 0, 99, 0], [0, 4, 99, 0]]
     second = [[99.0, 0, 0, 1]]
@@ -242,7 +242,7 @@ def test_precision_and_accumulation_train(tmp_path: Path, precision: str) -> Non
 
 def test_accumulation_changes_only_what_batch_normalisation_sees(tmp_path: Path) -> None:
     whole, parts = (run(tiny(method="spectral", accumulate=parts, epochs=1), tmp_path / str(parts)) for parts in (1, 4))
-    assert parts["epochs"][0]["train_loss"] == pytest.approx(whole["epochs"][0]["train_loss"], rel=0.05)
+    assert parts.epochs[0]["train_loss"] == pytest.approx(whole.epochs[0]["train_loss"], rel=0.05)
 
 
 def test_parts_must_divide_the_batch(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, launcher: tuple[st
     options = ["--method", "inner", "--width", "2", "--epochs", "2", "--scenes", "128", "--batch-size", "16"]
     one = train(tmp_path / "one", *options, "--accumulate", "2")
     two = train(tmp_path / "two", *options, "--devices", "2", launcher=launcher)
-    assert two["devices"] == 2
-    for ours, theirs in zip(two["epochs"], one["epochs"], strict=True):
+    assert two.devices == 2
+    for ours, theirs in zip(two.epochs, one.epochs, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)
         assert torch.allclose(torch.tensor(ours["strides"]), torch.tensor(theirs["strides"]), atol=1e-4)
 

@@ -62,7 +62,9 @@ def measure(setup: Setup) -> dict[str, Any]:
         "still": "the matrix, or the gains, come from memory",
         "moved": "they are made anew, as in training",
     }
-    crossings = {kind: {name: _crossing(rows, kind == KINDS[1], name) for name in ("fft", "still")} for kind in KINDS}
+    crossings = {
+        kind: {name: crossing_length(rows, kind == KINDS[1], name) for name in ("fft", "still")} for kind in KINDS
+    }
     return {"settings": settings, "rows": rows, "crossings": crossings}
 
 
@@ -97,7 +99,7 @@ def _falling(length: int) -> Callable[[], float]:
     return following
 
 
-def _crossing(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
+def crossing_length(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
     """The length from which ``name`` beats the dense matrix at all longer ones, between two by their logarithms."""
     mine = [row for row in rows if row["prime"] == prime]
     gaps = [(math.log(row["length"]), math.log(row["dense"]["seconds"] / row[name]["seconds"])) for row in mine]

@@ -14,7 +14,7 @@ from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import in_turn
-from anystride.lab.paper.datasets import facts
+from anystride.lab.paper.datasets import dataset_facts
 from anystride.lab.paper.plan import build_network
 from anystride.lab.paper.recipe import METHODS, TITLES
 from anystride.lab.paper.table3 import RECIPE, STARTS
@@ -38,7 +38,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     recipe = runs["strided"]
     batch = 2 if setup.quick else CPU_BATCH if setup.on_cpu else recipe.batch_size
     width = 2 if setup.quick else recipe.width
-    known = facts(DATA, recipe)
+    known = dataset_facts(DATA, recipe)
     labels = torch.randint(known.classes, (batch,), device=setup.device)
     images = torch.randn(batch, *known.shape, device=setup.device)
     trainees, costs = {}, {}

@@ -13,7 +13,7 @@ from anystride.lab.commands.train import PRECISIONS
 from anystride.lab.errors import UsageError
 
 if TYPE_CHECKING:
-    from anystride.lab.paper.grid import Order
+    from anystride.lab.paper.grid import GridRequest
 
 CHANGES = ("width", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile")
 """Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""
@@ -72,18 +72,18 @@ def execute(options: argparse.Namespace) -> None:
     if options.recipe in MEASUREMENTS:
         _measure(options)
         return
-    from anystride.lab.paper.grid import Order
+    from anystride.lab.paper.grid import GridRequest
 
     if options.recipe not in RECIPES:
         known = ", ".join((*RECIPES, *MEASUREMENTS))
         raise UsageError(f"RECIPE must be {LIST} or one of {known}, got {options.recipe!r}")
     changes = {name: getattr(options, name) for name in CHANGES if getattr(options, name) is not None}
     dataset = options.dataset or RECIPES[options.recipe].datasets[0]
-    order = Order(options.recipe, dataset, options.budget, options.seeds, changes)
+    request = GridRequest(options.recipe, dataset, options.budget, options.seeds, changes)
     if options.plan:
-        _plan(order, options)
+        _plan(request, options)
     else:
-        _run(order, options)
+        _run(request, options)
 
 
 def _list() -> None:
@@ -102,8 +102,9 @@ def _list() -> None:
 def _measure(options: argparse.Namespace) -> None:
     import torch
 
+    from anystride.lab.bench.table_a2 import measure
     from anystride.lab.paper.catalogue import MEASUREMENTS
-    from anystride.lab.paper.grid import keep
+    from anystride.lab.paper.grid import save_measurement
     from anystride.lab.paper.show import measurement_table
 
     measurement, screen, paper = MEASUREMENTS[options.recipe], console(), torch.cuda.is_available()
@@ -114,43 +115,43 @@ def _measure(options: argparse.Namespace) -> None:
         screen.print(text, highlight=False)
         return
     folder = writable(options.out)
-    values = measurement.measure(width, batch_size, repeats)
+    values = measure(width, batch_size, repeats)
     screen.print(measurement_table(measurement, values))
-    screen.print(f"In {keep(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
+    screen.print(f"In {save_measurement(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
 
 
-def _plan(order: Order, options: argparse.Namespace) -> None:
+def _plan(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.grid import record_in
     from anystride.lab.paper.plan import estimate
     from anystride.lab.paper.show import plan_table
 
-    grid = order.grid().resolve(record_in(options.out))
+    grid = request.grid().resolve(record_in(options.out))
     console().print(plan_table(grid, estimate(grid), record_in(options.out)))
 
 
-def _run(order: Order, options: argparse.Namespace) -> None:
+def _run(request: GridRequest, options: argparse.Namespace) -> None:
     folder = writable(options.out)
     from anystride.lab.paper.grid import Executor, launched, record_in
     from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
-    from anystride.lab.run.experiment import Place
+    from anystride.lab.run.environment import RunEnvironment
     from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
 
-    place = Place(options.root, options.download, options.devices, options.nodes)
+    environment = RunEnvironment(options.root, options.download, options.devices, options.nodes)
     run: Executor = run_all
     if options.executor == "ray":
-        if place.world > 1:
+        if environment.world > 1:
             raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
         from anystride.lab.run.on_ray import run_all_on_ray
 
         run = partial(run_all_on_ray, gpus=options.gpus_per_run)
-    elif place.world > 1:
+    elif environment.world > 1:
         run = run_in_turn if launched() else run_each_alone
-        if place.nodes > 1 and not launched():
-            raise UsageError(f"--nodes {place.nodes} needs a launcher: torchrun or srun, one process per device")
+        if environment.nodes > 1 and not launched():
+            raise UsageError(f"--nodes {environment.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    screen.quiet = not place.is_first
-    grid, problems = make(order, folder, place, run, screen, options.only)
+    screen.quiet = not environment.is_first
+    grid, problems = make(request, folder, environment, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

@@ -95,11 +95,11 @@ def execute(options: argparse.Namespace) -> None:
             f"got {config.data!r}, which is no folder"
         )
     folder = writable(getattr(options, "out", Path("runs") / config.name))
-    from anystride.lab.run.experiment import Place
+    from anystride.lab.run.environment import RunEnvironment
     from anystride.lab.train import train
 
-    place = Place(options.root, options.download, options.devices, options.nodes)
-    train(config, folder, options.resume, place, console())
+    environment = RunEnvironment(options.root, options.download, options.devices, options.nodes)
+    train(config, folder, options.resume, environment, console())
 
 
 def read(path: Path) -> RunConfig:

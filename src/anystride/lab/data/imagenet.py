@@ -63,7 +63,7 @@ class ImageNet(Source):
         self.train, self.test, self.image_size, self.workers = train, test, image_size, workers
         self.heads = {"class": train.classes}
         self.train_length, self.test_length, self.test_rows = len(train), len(test), TEST_ROWS
-        self.counts = _counts(len(train), len(test), len(train.classes))
+        self.counts = counts_line(len(train), len(test), len(train.classes))
         self.example, _ = self.test_batch(torch.tensor([0]))
 
     def to(self, device: torch.device) -> ImageNet:
@@ -129,7 +129,7 @@ def _check(train: Names, test: Names, folder: Path) -> None:
             raise UsageError(f"--data imagenet has no image of class {empty!r}: add some to {str(folder / split)!r}")
 
 
-def _counts(train: int, test: int, classes: int) -> str:
+def counts_line(train: int, test: int, classes: int) -> str:
     found = f"imagenet: {train:,} training and {test:,} validation images, {classes:,} classes"
     if (train, test, classes) == PUBLISHED:
         return f"{found}, as published"

@@ -24,10 +24,10 @@ def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
     """Height and width of the feature map after each stage for ``image`` (1, C, H, W)."""
     sizes: list[list[int]] = []
 
-    def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record_size(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes.append(list(output.shape[-2:]))
 
-    handles = [stage.register_forward_hook(note) for stage in model.stages]
+    handles = [stage.register_forward_hook(record_size) for stage in model.stages]
     with _evaluating(model):
         model(image)
     for handle in handles:

@@ -54,7 +54,7 @@ def demonstrate(demo: Demo, console: Console) -> None:
             label = f"[{number}/{len(configurations)}] {config.name}"
             record = None if demo.fresh else finished(config, folder)
             if record is not None:
-                display.note(f"{label}  finished before, {100 * record.accuracy:.1f} %; --fresh repeats it")
+                display.print_line(f"{label}  finished before, {100 * record.accuracy:.1f} %; --fresh repeats it")
                 records[config] = record
             else:
                 jobs.append(Job(label, config, folder, fresh=demo.fresh))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from anystride import macs
 from anystride.lab.models import registry
-from anystride.lab.paper.datasets import Facts, facts
+from anystride.lab.paper.datasets import DatasetFacts, dataset_facts
 from anystride.lab.paper.recipe import Grid
 from anystride.lab.run.config import RunConfig
 
@@ -58,7 +58,7 @@ def estimate(grid: Grid, device: torch.device | None = None) -> Estimate:
     # A run that follows from a result is counted as a strided convolution at its predecessor's initial strides.
     before = dict.fromkeys(run for cell in grid.pending for run in cell.follows)
     runs = [*grid.runs, *(replace(run, method="strided", lam=0.0) for run in before)]
-    costs = {run: _cost(_essence(run)) for run in runs}
+    costs = {run: _cost(_cost_key(run)) for run in runs}
     rates: dict[str, float] = {}
     for run in runs:
         if run.method not in rates:
@@ -87,8 +87,8 @@ def _examples(run: RunConfig) -> int:
     return run.epochs * per_epoch
 
 
-def _facts(run: RunConfig) -> list[Facts]:
-    return [facts(name, run) for name in run.data.split("+")]
+def _facts(run: RunConfig) -> list[DatasetFacts]:
+    return [dataset_facts(name, run) for name in run.data.split("+")]
 
 
 def _data_bytes(runs: Iterable[RunConfig]) -> int:
@@ -96,10 +96,10 @@ def _data_bytes(runs: Iterable[RunConfig]) -> int:
     return sum({part.folder: part.disk for run in runs for part in _facts(run)}.values())
 
 
-def _essence(run: RunConfig) -> RunConfig:
+def _cost_key(run: RunConfig) -> RunConfig:
     """What decides a network and its input, so that seeds and weights of Eq. 6 are not measured one by one."""
-    keep = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
-    return RunConfig(**keep, smoothness=run.smoothness, image_size=run.image_size)
+    chosen = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
+    return RunConfig(**chosen, smoothness=run.smoothness, image_size=run.image_size)
 
 
 def build_network(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:

@@ -157,12 +157,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A table that is measured at once on the device at hand; ``measure`` takes width, batch_size and repeats."""
+    """A table that is measured on this device, without a training."""
 
     name: str
     title: str
     source: str
-    measure: Callable[[int, int, int], dict[str, Any]]
 
 
 def _check_changes(changes: dict[str, Any]) -> None:

@@ -109,14 +109,14 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
         after = {"strided": before[..., ::stride, ::stride], **{name: pool(before) for name, pool in pools.items()}}
         named = [(DOWNSAMPLERS[name].title, image[0, 0].numpy()) for name, image in after.items()]
         rows.append((f"stride {stride}", named))
-    figures.feature_maps(_for_people(scene)[0], before[0, 0].numpy(), rows, path)
+    figures.feature_maps(_for_matplotlib(scene)[0], before[0, 0].numpy(), rows, path)
     return path
 
 
 def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     """Some test images with their classes."""
     images, labels = _test_images(record.config, SHEET, root)
-    figures.image_sheet(_for_people(images), labels, "Test images and their classes", path)
+    figures.image_sheet(_for_matplotlib(images), labels, "Test images and their classes", path)
     return path
 
 
@@ -149,7 +149,7 @@ def _energy(maps: Tensor, axis: int) -> figures.Floats:
     return energy
 
 
-def _for_people(images: Tensor) -> figures.Floats:
+def _for_matplotlib(images: Tensor) -> figures.Floats:
     """Images (n, C, H, W) as matplotlib wants them: (n, H, W) for one channel, (n, H, W, 3) for three."""
     array: figures.Floats = images.permute(0, 2, 3, 1).numpy()
     return array[..., 0] if array.shape[-1] == 1 else array

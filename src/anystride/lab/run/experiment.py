@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from anystride.lab.models.measure import map_sizes, multiply_accumulates
 from anystride.lab.record import finite_or_none, provenance
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig, difference
+from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.record import Record, load, save
 from anystride.lab.run.training import Classifier, Curves, LastCheckpoint, strides_of
 
@@ -34,51 +33,38 @@ CHECKPOINT = "last.ckpt"
 LOG = "tensorboard"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where runs take place; it decides no result. ``root`` and ``download`` concern the data sets.
-
-    With ``devices`` or ``nodes`` above one a run is spread by DistributedDataParallel: each process takes its part of
-    every step's batch, and batch normalisation sees all parts together on GPUs, its own part on CPUs.
-    """
-
-    root: Path | None = None
-    download: bool = False
-    devices: int = 1
-    nodes: int = 1
-
-    @property
-    def world(self) -> int:
-        """The number of processes."""
-        return self.devices * self.nodes
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the only one of a run or the first of several: the one that writes files."""
-        ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-        return self.world == 1 or all(rank == "0" for rank in ranks)
-
-
 def run(
     config: RunConfig,
     folder: Path,
     *,
     resume: bool = False,
-    place: Place | None = None,
+    environment: RunEnvironment | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Record:
-    """Train as configured and leave in ``folder``: record.json, last.ckpt and TensorBoard's log.
+    """Train as configured and leave in `folder`: record.json, last.ckpt and TensorBoard's log.
 
-    ``resume`` goes on after the latest finished epoch of an interrupted run, with the result that the uninterrupted
-    run would have had; UsageError if ``folder`` holds none, or one of another configuration.
+    Args:
+        config: what is trained, and how.
+        folder: it is made where it is absent.
+        resume: go on after the latest finished epoch of an interrupted run. The result is that of a run without the
+            interruption.
+        environment: data folder and processes.
+        callbacks: what else Lightning calls during the training.
+
+    Returns:
+        The record that lies in `folder`.
+
+    Raises:
+        UsageError: the configuration does not fit the data, the network or the number of processes, or `folder` holds
+            no interrupted run of this configuration to resume.
     """
     started = time.perf_counter()
-    place = place or Place()
+    environment = environment or RunEnvironment()
     checkpoint = folder / CHECKPOINT
     if resume:
         _check_resumable(checkpoint, config)
-    source = open_source(config, place.root, place.download)
-    _check_batch(config, source, place)
+    source = open_source(config, environment.root, environment.download)
+    _check_batch(config, source, environment)
     torch.manual_seed(config.seed)
     classifier = build(config, source)
     start: dict[str, Any] = {
@@ -87,55 +73,85 @@ def run(
         "start_multiply_accumulates": multiply_accumulates(classifier.model, source.example),
     }
     _check_strides(config, start["start_map_sizes"])
-    if place.is_first:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).unlink(missing_ok=True)
-        if not resume:
-            # What an earlier run left must not be taken for this one's, should this one be interrupted.
-            checkpoint.unlink(missing_ok=True)
-            shutil.rmtree(folder / LOG, ignore_errors=True)
-
+    if environment.is_first:
+        _prepare_folder(folder, resume)
     curves = Curves()
     with _quiet():
-        trainer = pl.Trainer(
-            max_epochs=config.epochs,
-            accelerator="auto",
-            devices=place.devices,
-            num_nodes=place.nodes,
-            strategy="ddp" if place.world > 1 else "auto",
-            sync_batchnorm=place.world > 1 and torch.cuda.is_available(),
-            use_distributed_sampler=False,  # `TrainParts` gives each process its part
-            precision=config.precision,  # type: ignore[arg-type]  # the command line and `check` know the choices
-            accumulate_grad_batches=config.accumulate,
-            deterministic=torch.cuda.is_available(),
-            logger=TensorBoardLogger(folder, name="", version=LOG),
-            callbacks=[curves, *callbacks, LastCheckpoint(checkpoint)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1 if not config.epoch_steps else 50,
-        )
-        data = SourceData(
-            source,
-            config.batch_size,
-            config.seed,
-            steps=config.epoch_steps,
-            accumulate=config.accumulate,
-            mixup=config.mixup,
-        )
-        try:
-            trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
-        except SystemExit as stop:
-            # Lightning turns Ctrl-C into an exit without a word; the command line has something to say.
-            raise KeyboardInterrupt from stop
+        trainer = _trainer(config, environment, folder, [curves, *callbacks, LastCheckpoint(checkpoint)])
+        _fit(trainer, classifier, _data(config, source), checkpoint if resume else None)
     classifier.cpu()
-    last = curves.epochs[-1]
-    record = Record(
+    record = _record(config, environment, source, classifier, curves.epochs, start, started)
+    if environment.is_first:
+        save(record, folder / RECORD)
+    return record
+
+
+def _prepare_folder(folder: Path, resume: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    if not resume:
+        # Should this run be interrupted, nothing that an earlier run left may be taken for its own.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        shutil.rmtree(folder / LOG, ignore_errors=True)
+
+
+def _trainer(config: RunConfig, environment: RunEnvironment, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=config.epochs,
+        accelerator="auto",
+        devices=environment.devices,
+        num_nodes=environment.nodes,
+        strategy="ddp" if environment.world > 1 else "auto",
+        sync_batchnorm=environment.world > 1 and torch.cuda.is_available(),
+        use_distributed_sampler=False,  # `TrainParts` gives each process its part
+        precision=config.precision,  # type: ignore[arg-type]  # the command line knows the choices
+        accumulate_grad_batches=config.accumulate,
+        deterministic=torch.cuda.is_available(),
+        logger=TensorBoardLogger(folder, name="", version=LOG),
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1 if not config.epoch_steps else 50,
+    )
+
+
+def _data(config: RunConfig, source: Source) -> SourceData:
+    return SourceData(
+        source,
+        config.batch_size,
+        config.seed,
+        steps=config.epoch_steps,
+        accumulate=config.accumulate,
+        mixup=config.mixup,
+    )
+
+
+def _fit(trainer: pl.Trainer, classifier: Classifier, data: SourceData, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit without a word; the command line has something to say.
+        raise KeyboardInterrupt from stop
+
+
+def _record(
+    config: RunConfig,
+    environment: RunEnvironment,
+    source: Source,
+    classifier: Classifier,
+    epochs: list[dict[str, Any]],
+    start: dict[str, Any],
+    started: float,
+) -> Record:
+    """What came out of a training; `start` has the fields that were measured before it."""
+    last = epochs[-1]
+    return Record(
         command=["anystride", *sys.argv[1:]],
         configuration=config.to_json(),
         seed=config.seed,
         **provenance(),
-        devices=place.world,
+        devices=environment.world,
         classes=list(source.classes),
         examples=source.counts,
         accuracy=last["test_accuracy"],
@@ -147,15 +163,12 @@ def run(
         map_sizes=map_sizes(classifier.model, source.example),
         multiply_accumulates=multiply_accumulates(classifier.model, source.example),
         parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
-        epochs=finite_or_none(curves.epochs),
+        epochs=finite_or_none(epochs),
         seconds={
-            "train": sum(epoch["seconds"] for epoch in curves.epochs),
+            "train": sum(epoch["seconds"] for epoch in epochs),
             "total": time.perf_counter() - started,
         },
     )
-    if place.is_first:
-        save(record, folder / RECORD)
-    return record
 
 
 def build(config: RunConfig, source: Source) -> Classifier:
@@ -166,14 +179,14 @@ def build(config: RunConfig, source: Source) -> Classifier:
         raise UsageError(str(error)) from error
 
 
-def _check_batch(config: RunConfig, source: Source, place: Place) -> None:
-    count, parts = source.train_length, config.accumulate * place.world
+def _check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
+    count, parts = source.train_length, config.accumulate * environment.world
     if config.batch_size > count and not config.epoch_steps:
         raise UsageError(f"--batch-size must be at most {count}, the training examples, got {config.batch_size}")
     if config.batch_size % parts:
         raise UsageError(
             f"--batch-size must be a multiple of {parts}, the parts that --accumulate {config.accumulate} and "
-            f"{place.world} processes make of a step, got {config.batch_size}"
+            f"{environment.world} processes make of a step, got {config.batch_size}"
         )
 
 

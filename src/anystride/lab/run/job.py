@@ -9,9 +9,10 @@ from pathlib import Path
 
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
-from anystride.lab.run.experiment import CHECKPOINT, Place, finished, run, saved_configuration
+from anystride.lab.run.environment import RunEnvironment
+from anystride.lab.run.experiment import CHECKPOINT, finished, run, saved_configuration
 from anystride.lab.run.lock import claim
-from anystride.lab.run.progress import News, RunProgress
+from anystride.lab.run.progress import ProgressUpdate, RunProgress
 from anystride.lab.run.record import Record
 
 
@@ -22,7 +23,7 @@ class Job:
     label: str
     config: RunConfig
     folder: Path
-    place: Place = field(default_factory=Place)
+    environment: RunEnvironment = field(default_factory=RunEnvironment)
     fresh: bool = False
 
 
@@ -35,14 +36,14 @@ class Outcome:
     problem: str = ""
 
 
-def work(job: Job, send: Callable[[News], None]) -> Outcome:
+def run_job(job: Job, send: Callable[[ProgressUpdate], None]) -> Outcome:
     """Make the run of a job, unless it is finished or another worker has it.
 
     An interrupted run goes on from its checkpoint. What the user must mend is raised as UsageError; any other error is
     the job's problem alone, so that one run out of many does not end them all.
     """
     # The processes of one run are one worker, for which the first one speaks.
-    with claim(job.folder) if job.place.is_first else nullcontext(True) as ours:
+    with claim(job.folder) if job.environment.is_first else nullcontext(True) as ours:
         if not ours:
             return Outcome(job, problem="another worker has it")
         if job.fresh:
@@ -52,7 +53,7 @@ def work(job: Job, send: Callable[[News], None]) -> Outcome:
         resume = saved_configuration(job.folder / CHECKPOINT) == job.config
         progress = RunProgress(job.label, send)
         try:
-            made = run(job.config, job.folder, resume=resume, place=job.place, callbacks=(progress,))
+            made = run(job.config, job.folder, resume=resume, environment=job.environment, callbacks=(progress,))
         except UsageError:
             raise
         except Exception as error:

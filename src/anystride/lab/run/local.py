@@ -14,8 +14,8 @@ import torch
 
 from anystride.lab.record import write
 from anystride.lab.run.experiment import CHECKPOINT, finished, saved_configuration
-from anystride.lab.run.job import Job, Outcome, work
-from anystride.lab.run.progress import Display, News
+from anystride.lab.run.job import Job, Outcome, run_job
+from anystride.lab.run.progress import Display, ProgressUpdate
 
 
 def run_all(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
@@ -27,22 +27,22 @@ def run_all(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
         return
 
     context = multiprocessing.get_context("spawn")
-    news: Queue[News | None] = context.Queue()
-    listener = threading.Thread(target=_listen, args=(news, display), daemon=True)
+    updates: Queue[ProgressUpdate | None] = context.Queue()
+    listener = threading.Thread(target=_listen, args=(updates, display), daemon=True)
     listener.start()
-    executor = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(news, threads // count))
+    executor = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(updates, threads // count))
     try:
-        for done in as_completed([executor.submit(_work, job) for job in jobs]):
+        for done in as_completed([executor.submit(_run_in_process, job) for job in jobs]):
             yield done.result()
     finally:
         executor.shutdown(cancel_futures=True)
-        news.put(None)
+        updates.put(None)
         listener.join()
 
 
 def run_in_turn(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
     """The outcomes of jobs made one after the other in this process."""
-    yield from (work(job, display.show) for job in jobs)
+    yield from (run_job(job, display.show) for job in jobs)
 
 
 def run_each_alone(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
@@ -51,30 +51,30 @@ def run_each_alone(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
         configuration = job.folder / "configuration.json"
         write(job.config.to_json(), configuration)
         command = [sys.executable, "-m", "anystride.lab.cli", "train", "--config", str(configuration)]
-        command += ["--out", str(job.folder), "--devices", str(job.place.devices)]
-        command += ["--root", str(job.place.root)] if job.place.root else []
-        command += ["--download"] if job.place.download else []
+        command += ["--out", str(job.folder), "--devices", str(job.environment.devices)]
+        command += ["--root", str(job.environment.root)] if job.environment.root else []
+        command += ["--download"] if job.environment.download else []
         command += ["--resume"] if saved_configuration(job.folder / CHECKPOINT) == job.config else []
         done = subprocess.run(command, check=False)
         record = finished(job.config, job.folder)
         yield Outcome(job, record, "" if record else f"its processes ended with exit code {done.returncode}")
 
 
-def _listen(news: Queue[News | None], display: Display) -> None:
-    while (item := news.get()) is not None:
-        display.show(item)
+def _listen(updates: Queue[ProgressUpdate | None], display: Display) -> None:
+    while (update := updates.get()) is not None:
+        display.show(update)
 
 
-_outbox: Queue[News | None] | None = None
+_outbox: Queue[ProgressUpdate | None] | None = None
 """A worker's way to its parent; a queue cannot travel with a job, only with the process."""
 
 
-def _prepare(news: Queue[News | None], threads: int) -> None:
+def _prepare(updates: Queue[ProgressUpdate | None], threads: int) -> None:
     global _outbox
-    _outbox = news
+    _outbox = updates
     torch.set_num_threads(threads)
 
 
-def _work(job: Job) -> Outcome:
+def _run_in_process(job: Job) -> Outcome:
     assert _outbox is not None
-    return work(job, _outbox.put)
+    return run_job(job, _outbox.put)

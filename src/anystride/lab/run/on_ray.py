@@ -11,8 +11,8 @@ from ray.exceptions import RayTaskError
 from ray.util.queue import Queue
 
 from anystride.lab.errors import UsageError
-from anystride.lab.run.job import Job, Outcome, work
-from anystride.lab.run.progress import Display, News
+from anystride.lab.run.job import Job, Outcome, run_job
+from anystride.lab.run.progress import Display, ProgressUpdate
 
 
 def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = None) -> Iterator[Outcome]:
@@ -24,12 +24,12 @@ def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = N
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False, include_dashboard=False)
-    news = Queue(actor_options={"num_cpus": 0})
-    listener = threading.Thread(target=_listen, args=(news, display), daemon=True)
+    updates = Queue(actor_options={"num_cpus": 0})
+    listener = threading.Thread(target=_listen, args=(updates, display), daemon=True)
     listener.start()
     need = (1.0 if torch.cuda.is_available() else 0.0) if gpus is None else gpus
-    task = ray.remote(num_cpus=1, num_gpus=need, max_retries=0)(_work)
-    waiting = [task.remote(job, news) for job in jobs]
+    task = ray.remote(num_cpus=1, num_gpus=need, max_retries=0)(_run_in_worker)
+    waiting = [task.remote(job, updates) for job in jobs]
     try:
         while waiting:
             (first,), waiting = ray.wait(waiting, num_returns=1)
@@ -42,19 +42,19 @@ def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = N
     finally:
         for each in waiting:
             ray.cancel(each, force=True)
-        news.put(None)
+        updates.put(None)
         listener.join(timeout=5)
-        news.shutdown()
+        updates.shutdown()
         if ours:
             ray.shutdown()
 
 
-def _listen(news: Queue, display: Display) -> None:
-    item: News | None
-    while (item := news.get()) is not None:
-        display.show(item)
+def _listen(updates: Queue, display: Display) -> None:
+    update: ProgressUpdate | None
+    while (update := updates.get()) is not None:
+        display.show(update)
 
 
-def _work(job: Job, news: Queue) -> Outcome:
+def _run_in_worker(job: Job, updates: Queue) -> Outcome:
     torch.set_num_threads(1)
-    return work(job, news.put_nowait)
+    return run_job(job, updates.put_nowait)

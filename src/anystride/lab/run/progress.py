@@ -16,7 +16,7 @@ from anystride.lab.run.training import Classifier, strides_of
 
 
 @dataclass(frozen=True)
-class News:
+class ProgressUpdate:
     """Where one run stands: ``done`` of its ``total`` batches. ``status`` comes at the end of an epoch."""
 
     run: str
@@ -28,7 +28,7 @@ class News:
 
 
 class Display:
-    """A context that shows the `News` of runs, whichever process they come from."""
+    """A context that shows the `ProgressUpdate` of runs, whichever process they come from."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -52,42 +52,44 @@ class Display:
     ) -> None:
         self.progress.stop()
 
-    def show(self, news: News) -> None:
+    def show(self, update: ProgressUpdate) -> None:
         """Move the run's bar; without a terminal, print a line when an epoch ends."""
-        if news.run not in self.bars:
-            self.bars[news.run] = self.progress.add_task(news.run, total=news.total, epoch="", status="")
-        bar = self.bars[news.run]
-        self.progress.update(bar, completed=news.done)
-        if news.status:
-            self.progress.update(bar, epoch=news.epoch, status=news.status)
-        if news.status and not self.console.is_terminal:
-            self.note(f"{news.run}  epoch {news.epoch}  {news.status}  {news.seconds:.0f} s")
+        if update.run not in self.bars:
+            self.bars[update.run] = self.progress.add_task(update.run, total=update.total, epoch="", status="")
+        bar = self.bars[update.run]
+        self.progress.update(bar, completed=update.done)
+        if update.status:
+            self.progress.update(bar, epoch=update.epoch, status=update.status)
+        if update.status and not self.console.is_terminal:
+            self.print_line(f"{update.run}  epoch {update.epoch}  {update.status}  {update.seconds:.0f} s")
 
-    def note(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line that stays on the screen, above the bars."""
         self.console.print(line, highlight=False, markup=False)
 
 
 class RunProgress(pl.Callback):
-    """Sends the `News` of one run after each batch and each epoch."""
+    """Sends the `ProgressUpdate` of one run after each batch and each epoch."""
 
-    def __init__(self, run: str, send: Callable[[News], None]) -> None:
+    def __init__(self, run: str, send: Callable[[ProgressUpdate], None]) -> None:
         self.run, self.send = run, send
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        self._tell(trainer)
+        self._send_update(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         metrics = trainer.callback_metrics
         strides = strides_text(strides_of(pl_module), digits=1)
         status = f"loss {metrics['train/loss']:.3f}  test {100 * metrics['test/accuracy']:5.1f} %  strides {strides}"
-        self._tell(trainer, status)
+        self._send_update(trainer, status)
 
-    def _tell(self, trainer: pl.Trainer, status: str = "") -> None:
+    def _send_update(self, trainer: pl.Trainer, status: str = "") -> None:
         epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
         total = int(trainer.estimated_stepping_batches)
-        self.send(News(self.run, trainer.global_step, total, epoch, status, time.perf_counter() - self.started))
+        self.send(
+            ProgressUpdate(self.run, trainer.global_step, total, epoch, status, time.perf_counter() - self.started)
+        )

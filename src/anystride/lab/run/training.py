@@ -73,7 +73,7 @@ class Classifier(pl.LightningModule):
         # On a CPU a step takes between 0.6 and 0.9 times as long in this layout, at the demo's size.
         self.model: Network = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network: Callable[[Tensor], Tensor]
-        self._call(self.model)
+        self.use(self.model)
         self.task_of_class: Tensor
         self.register_buffer("task_of_class", torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)), False)
         self.right = nn.ModuleList(MeanMetric() for _ in sizes)
@@ -81,10 +81,11 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.config.compile:
-            self._call(torch.compile(self.model))
+            self.use(torch.compile(self.model))
 
-    def _call(self, network: Callable[[Tensor], Tensor]) -> None:
-        # Past nn.Module: a compiled network beside the module, not in its place, so that names in checkpoints stay.
+    def use(self, network: Callable[[Tensor], Tensor]) -> None:
+        """Compute logits by `network` from now on; the model keeps its parameters and their names."""
+        # nn.Module would register a compiled network, and the names in checkpoints would change.
         object.__setattr__(self, "network", network)
 
     def forward(self, inputs: Tensor) -> Tensor:

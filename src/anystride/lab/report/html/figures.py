@@ -39,8 +39,8 @@ def trajectories(run: RunConfig, record: Record) -> str:
                 for epoch, strides in enumerate(curve)
             ]
             series.append(Series(colour, points, line=True, dashed=axis == 1))
-    told = f"{_title(run)}: strides over the epochs; solid {axes[0]}, dashed {axes[1]}."
-    return figure(plot(series, "epoch", "stride"), told, keys)
+    caption = f"{_title(run)}: strides over the epochs; solid {axes[0]}, dashed {axes[1]}."
+    return figure(plot(series, "epoch", "stride"), caption, keys)
 
 
 def final_strides(runs: Runs, link: Link) -> str:
@@ -61,8 +61,8 @@ def final_strides(runs: Runs, link: Link) -> str:
         )
         for run, record in runs
     ]
-    told = "Learned strides of every run, per layer: the geometric mean of both axes."
-    return figure(plot(series, "layer", "stride"), told, _methods(runs))
+    caption = "Learned strides of every run, per layer: the geometric mean of both axes."
+    return figure(plot(series, "layer", "stride"), caption, _methods(runs))
 
 
 def striding(runs: Runs, link: Link) -> str:
@@ -73,8 +73,8 @@ def striding(runs: Runs, link: Link) -> str:
         text = f"{_title(run)}, seed {run.seed}\n{strides_text(record.strides)}\n{accuracy:.1f} %"
         factor = math.prod(value for pair in record.strides for value in pair)
         series.append(Series(METHOD_COLOURS[run.method], [(factor, accuracy, text)], link=[link(run)]))
-    told = "The global striding factor (product of all strides) of every learned run, against its accuracy."
-    return figure(plot(series, "global striding factor", "accuracy (%)", log=True), told, _methods(runs))
+    caption = "The global striding factor (product of all strides) of every learned run, against its accuracy."
+    return figure(plot(series, "global striding factor", "accuracy (%)", log=True), caption, _methods(runs))
 
 
 def against(runs: Runs, link: Link, quantity: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from anystride.lab.errors import UsageError
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
-from anystride.lab.paper.grid import GRIDS, MEASURED, Order, orders, record_in, run_folder
+from anystride.lab.paper.grid import GRIDS, MEASURED, GridRequest, record_in, run_folder, saved_requests
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid
 from anystride.lab.report.html import figures
 from anystride.lab.report.html.assets import SCRIPT, STYLE
@@ -27,8 +27,10 @@ def report(results: Path, out: Path) -> Path:
 
     Raises UsageError for a folder without any, and for a record that cannot be read. Missing runs are shown as such.
     """
-    places = list(RECIPES)
-    asked = sorted(orders(results) if results.is_dir() else [], key=lambda order: places.index(order.recipe))
+    recipes = list(RECIPES)
+    asked = sorted(
+        saved_requests(results) if results.is_dir() else [], key=lambda request: recipes.index(request.recipe)
+    )
     measurements = sorted((results / MEASURED).glob("*.json"))
     if not asked and not measurements:
         raise UsageError(f"RESULTS_DIR must hold {GRIDS}/, which 'anystride paper' leaves, got {str(results)!r}")
@@ -44,17 +46,17 @@ def report(results: Path, out: Path) -> Path:
     return out
 
 
-def _page(asked: list[Order], measurements: list[Path], results: Path, out: Path) -> str:
+def _page(asked: list[GridRequest], measurements: list[Path], results: Path, out: Path) -> str:
     record_of = record_in(results)
     base = os.path.relpath(results, out.parent)
 
     def link(run: RunConfig) -> str:
         return quote(f"{base}/{run_folder(Path(), run)}/record.json")
 
-    grids = [(order, order.grid().resolve(record_of)) for order in asked]
+    grids = [(request, request.grid().resolve(record_of)) for request in asked]
     everything = {run: record_of(run) for _, grid in grids for run in grid.runs}
     made = {run: record for run, record in everything.items() if record is not None}
-    sections = [_section(order, grid, made, link) for order, grid in grids]
+    sections = [_section(request, grid, made, link) for request, grid in grids]
     sections += [_measurement(path) for path in measurements]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -79,27 +81,27 @@ def _where(records: list[Record]) -> str:
     return f"Commits {commits}; {machines}; torch {torches}." if records else ""
 
 
-def _name(order: Order) -> str:
-    short = "" if order.budget == 1 else f", {100 * order.budget:g} % of the epochs"
-    changed = "".join(f", {name} {value}" for name, value in order.changes.items())
-    return f"{RECIPES[order.recipe].title}: {order.dataset}{short}{changed}"
+def _name(request: GridRequest) -> str:
+    short = "" if request.budget == 1 else f", {100 * request.budget:g} % of the epochs"
+    changed = "".join(f", {name} {value}" for name, value in request.changes.items())
+    return f"{RECIPES[request.recipe].title}: {request.dataset}{short}{changed}"
 
 
-def _contents(grids: list[tuple[Order, Grid]]) -> str:
-    items = "".join(f'<li><a href="#{escape(order.name)}">{escape(_name(order))}</a></li>' for order, _ in grids)
+def _contents(grids: list[tuple[GridRequest, Grid]]) -> str:
+    items = "".join(f'<li><a href="#{escape(request.name)}">{escape(_name(request))}</a></li>' for request, _ in grids)
     return f"<nav><ul>{items}</ul></nav>"
 
 
-def _section(order: Order, grid: Grid, made: dict[RunConfig, Record], link: figures.Link) -> str:
+def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], link: figures.Link) -> str:
     runs = [(run, made[run]) for run in grid.runs if run in made]
     learned = [(run, record) for run, record in runs if DOWNSAMPLERS[run.method].learns]
     parts = [
-        f'<section><h2 id="{escape(order.name)}">{escape(_name(order))}</h2>',
-        f"<p>{escape(RECIPES[order.recipe].source)}. {len(runs)} of {len(grid.runs)} runs.</p>",
+        f'<section><h2 id="{escape(request.name)}">{escape(_name(request))}</h2>',
+        f"<p>{escape(RECIPES[request.recipe].source)}. {len(runs)} of {len(grid.runs)} runs.</p>",
     ]
     if grid.stands_in_for:
-        told = f"{grid.note} Published values are those of {grid.stands_in_for}, for orientation only."
-        parts.append(f'<p class="note">{escape(told)}</p>')
+        warning = f"{grid.note} Published values are those of {grid.stands_in_for}, for orientation only."
+        parts.append(f'<p class="note">{escape(warning)}</p>')
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
     protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
@@ -111,13 +113,13 @@ def _section(order: Order, grid: Grid, made: dict[RunConfig, Record], link: figu
             cost_tables(found, TITLES["strided"], len({run.data for run in grid.runs}) == 1),
         ]
     if runs:
-        parts.append(f'<div class="figures">{_figures(order, runs, learned, link)}</div>')
+        parts.append(f'<div class="figures">{_figures(request, runs, learned, link)}</div>')
     return "".join([*parts, "</section>"])
 
 
-def _figures(order: Order, runs: figures.Runs, learned: figures.Runs, link: figures.Link) -> str:
+def _figures(request: GridRequest, runs: figures.Runs, learned: figures.Runs, link: figures.Link) -> str:
     drawn = [figures.against(runs, link, "cost")]
-    if order.recipe == "figure4":
+    if request.recipe == "figure4":
         drawn.append(figures.against(runs, link, "J"))
     if learned:
         drawn += [figures.final_strides(learned, link), figures.striding(learned, link)]

@@ -66,10 +66,10 @@ def _drawn(series: Series, place: Callable[[float, float], tuple[float, float]])
         parts.append(f'<polyline points="{way}" fill="none" stroke="{series.colour}" stroke-width="1.6"{dash}/>')
     for number, (px, py, text) in enumerate(series.points if series.marks else ()):
         cx, cy = place(px, py)
-        told = escape(text, quote=True)
+        tip = escape(text, quote=True)
         mark = (
             f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4.5" fill="{series.colour}" fill-opacity=".8" tabindex="0" '
-            f'data-tip="{told}"><title>{told}</title></circle>'
+            f'data-tip="{tip}"><title>{tip}</title></circle>'
         )
         link = series.link[number] if number < len(series.link) else ""
         parts.append(f'<a href="{escape(link, quote=True)}">{mark}</a>' if link else mark)

@@ -59,11 +59,11 @@ def _entry(
         )
     if cell.published is None:
         return text
-    told = f"published {published_text(cell.published, digits)}"
+    known = f"published {published_text(cell.published, digits)}"
     gap = difference(cell, value)
     if gap is not None and not stands_in:
-        told += f", difference {gap:+.{digits}f}"
-    return f'{text}<span class="known">{told}</span>'
+        known += f", difference {gap:+.{digits}f}"
+    return f'{text}<span class="known">{known}</span>'
 
 
 def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float, float]]]:
