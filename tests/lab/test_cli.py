@@ -9,14 +9,12 @@ import pytest
 from rich.console import Console
 
 from anystride.lab import cli
-from anystride.lab.commands import demo, train
-from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS
-from anystride.lab.models.registry import ARCHITECTURES
+from anystride.lab.commands import demo
+from anystride.lab.models.downsample import METHODS
 from anystride.lab.paper.demo import Demo, demonstrate
 from anystride.lab.run.experiment import RECORD
 from anystride.lab.run.progress import RunProgress
 from anystride.lab.run.record import load
-from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
 
 from .conftest import tiny
 
@@ -105,13 +103,6 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(demo, "execute", command)
     assert exit_code(["demo"]) == 2
     assert "pip install 'anystride[lab]'" in capsys.readouterr().err
-
-
-def test_the_parser_repeats_what_the_lab_offers() -> None:
-    assert tuple(DOWNSAMPLERS) == train.METHODS
-    assert tuple(ARCHITECTURES) == train.MODELS
-    assert tuple(SCHEDULES) == train.SCHEDULES
-    assert OPTIMIZERS == train.OPTIMIZERS
 
 
 def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

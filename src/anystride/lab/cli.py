@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from anystride.lab.commands import bench, demo, export, paper, report, train
-from anystride.lab.commands.options import Parser
+from anystride.lab.commands.parsing import Parser
 from anystride.lab.errors import UsageError
 
 LAB_PACKAGES = ("filelock", "lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console, writable
-from anystride.lab.commands.options import Parser, whole
+from anystride.lab.commands.parsing import Parser, whole
 from anystride.lab.errors import UsageError
 
 OUT = Path("results/performance")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anystride.lab.commands.options import Parser
 from anystride.lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,14 +29,3 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=140)
-
-
-def add_data(group: argparse._ArgumentGroup | Parser) -> None:
-    """The options about data sets that several commands have."""
-    group.add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        help="folder of the data sets (default $ANYSTRIDE_DATA, ~/.cache/anystride)",
-    )
-    group.add_argument("--download", action="store_true", help="fetch a data set that is not there")

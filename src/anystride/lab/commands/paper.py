@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anystride.lab.commands.common import Commands, add_data, console, writable
-from anystride.lab.commands.options import Parser, number, share, whole
-from anystride.lab.commands.train import PRECISIONS
+from anystride.lab.commands.common import Commands, console, writable
+from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, environment
+from anystride.lab.commands.parsing import Parser, number, share, whole
 from anystride.lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,29 +37,18 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
     parser.add_argument("--only", default="", metavar="NAME", help="only runs whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="default runs/paper")
-    add_data(parser)
+    add_data_folder(parser)
 
     changes = parser.add_argument_group("changes of every run (default: the protocol's)")
-    for flag, low, text in (
-        ("--width", 1, "channels of the first stage"),
-        ("--train-size", 1, "training examples of a stand-in"),
-        ("--test-size", 1, "test examples of a stand-in"),
-        ("--batch-size", 2, "examples per step, on all devices together"),
-        ("--accumulate", 1, "parts of a step, one after the other: less memory, the same steps"),
-    ):
-        changes.add_argument(flag, type=whole(low), metavar="N", help=text)
-    changes.add_argument("--precision", choices=PRECISIONS, help="bf16-mixed: half the memory of maps; digits change")
-    changes.add_argument(
-        "--compile", action="store_true", default=None, help="torch.compile: recompiles while map sizes move"
-    )
+    for name in CHANGES:
+        add_run_option(changes, name)
 
     where = parser.add_argument_group("where")
     where.add_argument("--executor", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     where.add_argument(
         "--gpus-per-run", type=number(0), metavar="X", help="with ray; 0.25 puts four runs on one GPU (default 1, or 0)"
     )
-    where.add_argument("--devices", type=whole(1), default=1, metavar="N", help="GPUs or processes of a run, per node")
-    where.add_argument("--nodes", type=whole(1), default=1, metavar="N", help="machines of one run: torchrun or SLURM")
+    add_processes(where)
     parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
 
 
@@ -134,24 +123,23 @@ def _run(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.grid import Executor, launched, record_in
     from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
-    from anystride.lab.run.environment import RunEnvironment
     from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
 
-    environment = RunEnvironment(options.root, options.download, options.devices, options.nodes)
+    processes = environment(options)
     run: Executor = run_all
     if options.executor == "ray":
-        if environment.world > 1:
+        if processes.world > 1:
             raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
         from anystride.lab.run.on_ray import run_all_on_ray
 
         run = partial(run_all_on_ray, gpus=options.gpus_per_run)
-    elif environment.world > 1:
+    elif processes.world > 1:
         run = run_in_turn if launched() else run_each_alone
-        if environment.nodes > 1 and not launched():
-            raise UsageError(f"--nodes {environment.nodes} needs a launcher: torchrun or srun, one process per device")
+        if processes.nodes > 1 and not launched():
+            raise UsageError(f"--nodes {processes.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    screen.quiet = not environment.is_first
-    grid, problems = make(request, folder, environment, run, screen, options.only)
+    screen.quiet = not processes.is_first
+    grid, problems = make(request, folder, processes, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

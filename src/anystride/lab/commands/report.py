@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console
-from anystride.lab.commands.options import Parser
+from anystride.lab.commands.parsing import Parser
 
 
 def add(commands: Commands[Parser]) -> None:
