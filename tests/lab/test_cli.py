@@ -136,6 +136,7 @@ def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert printed.err == ""
 
 
+@pytest.mark.slow
 def test_demo_end_to_end_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["demo", "--quick", *TINY, "--out", str(tmp_path)]
     assert exit_code(arguments) == 0
@@ -171,6 +172,7 @@ def test_an_interruption_says_how_to_go_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_seeds_give_a_mean_and_a_deviation(tmp_path: Path) -> None:
     console = Console(record=True, width=160)
     demonstrate(Demo(tiny(epochs=1, train_size=32, test_size=32), seeds=2, folder=tmp_path, fresh=False), console)

@@ -19,6 +19,8 @@ from anystride.lab.bench.record import BenchRecord
 from anystride.lab.commands import bench as command
 from anystride.lab.errors import UsageError
 
+pytestmark = pytest.mark.slow  # most tests look at records that take half a minute to make
+
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "performance.md"
 RECORDS = ROOT / "results" / "performance"

@@ -35,6 +35,7 @@ def small(name: str, out: Path) -> list[str]:
     return [*arguments, *([f"--only={only[name]}"] if name in only else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_end_to_end(name: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert paper(*small(name, out)) == 0
@@ -53,6 +54,7 @@ def test_every_recipe_end_to_end(name: str, out: Path, capsys: pytest.CaptureFix
     assert all((run_folder(out, run) / "last.ckpt").exists() for run in made)
 
 
+@pytest.mark.slow
 def test_a_finished_recipe_makes_nothing(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paper(*small("table-a7", out))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("record.json")}
@@ -62,6 +64,7 @@ def test_a_finished_recipe_makes_nothing(out: Path, capsys: pytest.CaptureFixtur
     assert {path: path.stat().st_mtime_ns for path in out.rglob("record.json")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*RECIPES, *MEASUREMENTS])
 def test_every_plan_starts_nothing(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--data", RECIPES[name].stand_in] if name in RECIPES else []
@@ -74,6 +77,7 @@ def test_every_plan_starts_nothing(name: str, tmp_path: Path, capsys: pytest.Cap
         assert "device hours" in printed
 
 
+@pytest.mark.slow
 def test_the_papers_own_plan_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert paper("table3", "--dataset", "cifar100", "--plan") == 0
     printed = capsys.readouterr().out

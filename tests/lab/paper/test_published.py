@@ -119,7 +119,7 @@ def test_cut_offs_follow_from_the_strides(row, frequency, stride, axis):
 
 
 def three_bins(published: Published, length: int, rate: float, digit: float) -> bool:
-    """Whether three whole bins have this mean and this deviation, to within one unit ``digit`` of the last digit."""
+    """Whether three whole bins have this mean and this deviation, to within one unit `digit` of the last digit."""
     centre = round(published.mean / rate * length)
     near = [bin_ * rate / length for bin_ in range(max(0, centre - 8), centre + 9)]
     return any(

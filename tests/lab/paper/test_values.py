@@ -112,6 +112,7 @@ def test_the_row_of_means_is_over_all_runs():
 SMALL = {"width": 2, "batch_size": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_estimated(name):
     dataset = RECIPES[name].datasets[-1]

@@ -26,6 +26,7 @@ def test_targets_are_those_of_the_command() -> None:
     assert tuple(TARGETS) == command.TARGETS
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import onnx

@@ -58,6 +58,7 @@ def train(folder: Path, *options: str, launcher: tuple[str, ...] = ()) -> Record
     return load(folder / RECORD)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     config = tiny(method="inner", epochs=3)
     command = [sys.executable, "-c", KILLED, json.dumps(config.to_json()), str(tmp_path / "killed")]
@@ -250,6 +251,7 @@ def test_parts_must_divide_the_batch(tmp_path: Path) -> None:
         run(tiny(accumulate=3), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher", [(), ("-m", "torch.distributed.run", "--nproc-per-node=2")], ids=["own", "torchrun"]
 )
@@ -264,6 +266,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path, launcher: tuple[st
         assert torch.allclose(torch.tensor(ours["strides"]), torch.tensor(theirs["strides"]), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_ray_gives_the_records_of_runs_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="needs the extra 'cluster'")
     from anystride.lab.run.on_ray import run_all_on_ray

@@ -16,6 +16,7 @@ from ..conftest import tiny
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes its runs in turn")
 
 
+@pytest.mark.slow
 def test_processes_give_the_records_of_runs_in_turn(tmp_path: Path) -> None:
     def jobs(folder: Path) -> list[Job]:
         return [Job(f"run {seed}", tiny(epochs=1, seed=seed), folder / str(seed)) for seed in (0, 1)]
@@ -35,6 +36,7 @@ def test_processes_give_the_records_of_runs_in_turn(tmp_path: Path) -> None:
     assert "run 1  epoch 1/1" in shown
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_the_users_to_read(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     bad = [Job(name, tiny(batch_size=1000), tmp_path / name) for name in ("a", "b")]

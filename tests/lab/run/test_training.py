@@ -24,7 +24,7 @@ class InterruptedRunError(Exception):
 
 
 class StopAfter(pl.Callback):
-    """Breaks a run off in the middle of the epoch after ``epochs`` finished ones."""
+    """Breaks a run off in the middle of the epoch after `epochs` finished ones."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -39,6 +39,7 @@ def comparable(record: Record) -> dict[str, Any]:
     return {**{name: getattr(record, name) for name in ("accuracy", "loss", "strides", "map_sizes")}, "epochs": epochs}
 
 
+@pytest.mark.slow
 def test_loss_falls_and_strides_move(tmp_path: Path) -> None:
     record = run(tiny(epochs=4, train_size=256, strides=((3.0, 3.0), (2.0, 2.0), (3.0, 3.0))), tmp_path)
     losses = [epoch["train_loss"] for epoch in record.epochs]
@@ -71,6 +72,7 @@ def test_the_checkpoint_is_the_trained_model(tmp_path: Path) -> None:
     assert strides == record.strides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["strided", "outer", "inner"])
 def test_resumed_equals_uninterrupted(tmp_path: Path, method: str) -> None:
     config = tiny(method=method, epochs=3)
@@ -113,6 +115,7 @@ def test_same_seed_same_result_other_seed_other_result(tmp_path: Path) -> None:
     assert one.loss != other.loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["outer", "inner"])
 def test_the_complexity_term_raises_the_strides(tmp_path: Path, method: str) -> None:
     def product(lam: float) -> float:

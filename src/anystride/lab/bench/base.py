@@ -1,4 +1,4 @@
-"""What every table of ``anystride bench`` is: a measurement, and how its record is shown."""
+"""What every table of `anystride bench` is: a measurement, and how its record is shown."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ def _silent(_done: int, _total: int, _what: str) -> None:
 class Setup:
     """How to measure.
 
-    ``repeats`` counts the rounds of a comparison, ``quick`` asks for a few tiny cases that only show that it works, and
-    ``compiled`` for `torch.compile` beside eager mode. ``tell`` hears, before each case, how many are done, how many
-    there are and what comes next.
+    Args:
+        device: what is measured.
+        repeats: rounds of a comparison.
+        quick: whether to measure a few tiny cases, which only show that it works.
+        compiled: whether to measure `torch.compile` beside eager mode.
+        announce: is called before each case with the number of finished cases, the number of all, and the next one.
     """
 
     device: torch.device
     repeats: int
     quick: bool = False
     compiled: bool = False
-    tell: Callable[[int, int, str], None] = _silent
+    announce: Callable[[int, int, str], None] = _silent
 
     @property
     def on_cpu(self) -> bool:
@@ -43,9 +46,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Bench:
-    """A table. ``measure`` gives ``settings``, ``rows`` and what follows from them, as JSON values.
+    """A table of `anystride bench`.
 
-    ``sheets`` shows a record of it; ``repeats`` is usual for a type of device.
+    Args:
+        name: of the table.
+        measure: returns `settings`, `rows` and what follows from them, as JSON values.
+        sheets: how a record of the table is shown.
+        repeats: the usual number of rounds, by the type of a device.
     """
 
     name: str

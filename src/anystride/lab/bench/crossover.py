@@ -30,7 +30,7 @@ KINDS = ("powers of two", "primes")
 
 
 def fourier(x: Tensor, gains: Tensor, size: int) -> Tensor:
-    """What `anystride.functional.diffstride` does to the last axis of ``x``, for odd ``size`` or real input bins."""
+    """What `anystride.functional.diffstride` does to the last axis of `x`, for odd `size` or real input bins."""
     kept = torch.fft.rfft(x, norm="forward")[..., : len(gains)]
     y: Tensor = torch.fft.irfft(kept * gains, n=size, norm="forward")
     return y
@@ -50,7 +50,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     samples = 2**12 if setup.quick else SAMPLES if setup.on_cpu else 64 * SAMPLES
     rows = []
     for number, (length, prime) in enumerate(lengths):
-        setup.tell(number, len(lengths), f"length {length}")
+        setup.announce(number, len(lengths), f"length {length}")
         rows.append({"length": length, "prime": prime, **_measure(length, samples, setup)})
     settings = {
         "stride": STRIDE,
@@ -100,7 +100,7 @@ def _falling(length: int) -> Callable[[], float]:
 
 
 def crossing_length(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
-    """The length from which ``name`` beats the dense matrix at all longer ones, between two by their logarithms."""
+    """The length from which `name` beats the dense matrix at all longer ones, between two by their logarithms."""
     mine = [row for row in rows if row["prime"] == prime]
     gaps = [(math.log(row["length"]), math.log(row["dense"]["seconds"] / row[name]["seconds"])) for row in mine]
     slower = [number for number, (_, gap) in enumerate(gaps) if gap <= 0]

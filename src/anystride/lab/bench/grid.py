@@ -39,9 +39,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     for number, grid in enumerate(GRIDS):
         trained = []
         for seed in range(seeds):
-            setup.tell(number * (seeds + 1) + seed, total, f"{TITLES[str(grid)]}, training {seed + 1}")
+            setup.announce(number * (seeds + 1) + seed, total, f"{TITLES[str(grid)]}, training {seed + 1}")
             trained.append(_train(replace(run, grid=grid, seed=seed)))
-        setup.tell(number * (seeds + 1) + seeds, total, f"{TITLES[str(grid)]}, compiled")
+        setup.announce(number * (seeds + 1) + seeds, total, f"{TITLES[str(grid)]}, compiled")
         rows.append({"grid": grid, "runs": trained, "compiled": _compile(setup, grid)})
     settings = {
         "network": "resnet18, inner, from strides (2, 2, 2)",

@@ -24,7 +24,7 @@ QUANTITIES = {"time": "seconds", "memory": "bytes"}
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration. ``learned`` of the three shortcut blocks learn, from the input on; the others are strided."""
+    """One configuration. `learned` of the three shortcut blocks learn, from the input on; the others are strided."""
 
     resolution: int = 32
     batch: int = 16
@@ -61,7 +61,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     chosen = points(setup.quick)
     rows = []
     for number, (name, value, point) in enumerate(chosen):
-        setup.tell(number, len(chosen), f"{name} {value}")
+        setup.announce(number, len(chosen), f"{name} {value}")
         rows += [{"factor": name, "value": value, **row} for row in _measure(point, setup)]
     settings = {
         "default": vars(_QUICK if setup.quick else Point()),

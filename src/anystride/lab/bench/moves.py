@@ -19,7 +19,7 @@ class Moves:
     """The learned strides of a module. Calling it moves each, so that nothing that was made for the last step fits.
 
     A whole stride of "outer" keeps its size while it falls, one of "inner" while it rises. One of "outer" that stands
-    at the lower end of its range can only rise: where ``lengths`` of the map's axes are not given, one near 1.
+    at the lower end of its range can only rise: where `lengths` of the map's axes are not given, one near 1.
     """
 
     def __init__(self, module: nn.Module, step: float = STEP, lengths: Sequence[int] | None = None) -> None:

@@ -58,7 +58,7 @@ def measure(setup: Setup) -> dict[str, Any]:
         for mode, timed in modes.items():
             if mode == COMPILED and _compiles_few(setup) and case.model not in NETWORKS_ON_CPU:
                 continue
-            setup.tell(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
+            setup.announce(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
             found = timed(case, setup)
             rows += [{"model": case.model, "mode": mode, "method": name, **row} for name, row in found.items()]
     settings = {

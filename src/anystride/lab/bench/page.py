@@ -21,7 +21,7 @@ def record_path(folder: Path, table: str, device: str) -> Path:
 
 
 def fill(text: str, folder: Path) -> str:
-    """The text, with what is between ``<!-- bench: TABLE-DEVICE -->`` and ``<!-- end -->`` made from the records.
+    """The text, with what is between `<!-- bench: TABLE-DEVICE -->` and `<!-- end -->` made from the records.
 
     Raises:
         UsageError: a marker that names no table, has no end or no record, or a record that cannot be read.

@@ -43,13 +43,13 @@ def measure(setup: Setup) -> dict[str, Any]:
     images = torch.randn(batch, *known.shape, device=setup.device)
     trainees, costs = {}, {}
     for number, (method, run) in enumerate(runs.items()):
-        setup.tell(number, len(runs) + 1, TITLES[method])
+        setup.announce(number, len(runs) + 1, TITLES[method])
         network, shape = build_network(replace(run, width=width))
         costs[method] = int(macs(network, torch.empty(1, *shape)).item())
         network.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as trained
         optimiser = sgd(network, run.weight_decay)
         trainees[method] = Trainee(network, images, optimiser, lambda logits: cross_entropy(logits, labels))
-    setup.tell(len(runs), len(runs) + 1, "all in turn")
+    setup.announce(len(runs), len(runs) + 1, "all in turn")
     times = in_turn({method: each.training for method, each in trainees.items()}, setup.repeats, setup.device)
     seen = recipe.epochs * known.train * len(STARTS) * SEEDS
     rows = []

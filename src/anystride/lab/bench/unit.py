@@ -72,7 +72,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     chosen = cases(setup.on_cpu, setup.quick)
     rows = []
     for number, case in enumerate(chosen):
-        setup.tell(number, len(chosen), case.title)
+        setup.announce(number, len(chosen), case.title)
         rows += _measure(case, setup)
     settings = {"step": "forward and backward; strides move before each", "stride": 2, "smoothness": 4}
     return {"settings": settings, "rows": rows}

@@ -1,4 +1,4 @@
-"""``anystride demo``."""
+"""`anystride demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``anystride export``."""
+"""`anystride export`."""
 
 from __future__ import annotations
 

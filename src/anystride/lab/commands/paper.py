@@ -1,4 +1,4 @@
-"""``anystride paper``."""
+"""`anystride paper`."""
 
 from __future__ import annotations
 

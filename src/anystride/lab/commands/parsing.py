@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def whole(low: int) -> Callable[[str], int]:
-    """A parser of whole numbers of at least ``low``."""
+    """A parser of whole numbers of at least `low`."""
 
     def parse(text: str) -> int:
         try:
@@ -22,7 +22,7 @@ def whole(low: int) -> Callable[[str], int]:
 
 
 def number(low: float, *, above: bool = False, below: float = float("inf")) -> Callable[[str], float]:
-    """A parser of numbers below ``below`` of at least ``low``, or greater than it where ``above``."""
+    """A parser of numbers below `below` of at least `low`, or greater than it where `above`."""
 
     def parse(text: str) -> float:
         try:
@@ -39,7 +39,7 @@ def number(low: float, *, above: bool = False, below: float = float("inf")) -> C
 
 
 def strides(text: str) -> tuple[tuple[float, float], ...]:
-    """Strides, one per downsampler: ``3,2,3`` or with a (vertical x horizontal) pair, ``3x2,2,3``."""
+    """Strides, one per downsampler: `3,2,3` or with a (vertical x horizontal) pair, `3x2,2,3`."""
     stages = [[_stride(value, text) for value in stage.split("x")] for stage in text.strip("() ").split(",")]
     if any(len(stage) > 2 for stage in stages):
         raise argparse.ArgumentTypeError(f"must be strides such as 3,2,3 or 3x2,2,3, got {text!r}")
@@ -57,7 +57,7 @@ def _stride(value: str, text: str) -> float:
 
 
 def share(text: str) -> float:
-    """A share of a whole, above 0 and up to 1: ``5%`` or ``0.05``."""
+    """A share of a whole, above 0 and up to 1: `5%` or `0.05`."""
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -68,7 +68,7 @@ def share(text: str) -> float:
 
 
 def grid(text: str) -> int | str:
-    """How map sizes follow strides: ``free``, ``fixed`` or a whole number."""
+    """How map sizes follow strides: `free`, `fixed` or a whole number."""
     if text in ("free", "fixed"):
         return text
     if not text.isdecimal() or int(text) < 1:

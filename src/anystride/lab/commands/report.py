@@ -1,4 +1,4 @@
-"""``anystride report``."""
+"""`anystride report`."""
 
 from __future__ import annotations
 

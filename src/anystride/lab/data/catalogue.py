@@ -21,7 +21,7 @@ def default_root() -> Path:
 
 
 def open_source(config: RunConfig, root: Path | None = None, download: bool = False) -> Source:
-    """The examples that a configuration asks for; ``download`` fetches a data set that is not under ``root``.
+    """The examples that a configuration asks for; `download` fetches a data set that is not under `root`.
 
     Raises UsageError for data that are missing or broken, before any training starts.
     """

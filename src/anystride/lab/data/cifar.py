@@ -30,8 +30,8 @@ PIXELS = CHANNELS * SIDE * SIDE
 class Layout:
     """How one of the two sets is stored: its archive, the folder in it, and the number of records of each file.
 
-    A record is ``label_bytes`` labels of one byte each, the last of which is the class, and the red, the green and
-    the blue pixels in rows. ``mean`` and ``sd`` are those of the training set's channels, in [0, 1].
+    A record is `label_bytes` labels of one byte each, the last of which is the class, and the red, the green and
+    the blue pixels in rows. `mean` and `sd` are those of the training set's channels, in [0, 1].
     """
 
     archive: str
@@ -80,9 +80,9 @@ LAYOUTS = {
 
 
 def open_cifar(config: RunConfig, root: Path, download: bool) -> Source:
-    """The set that ``config.data`` names, from ``root / config.data``, in images of ``config.image_size``.
+    """The set that `config.data` names, from `root / config.data`, in images of `config.image_size`.
 
-    With ``download`` a set that is absent or incomplete is fetched first. Raises UsageError for a set that is absent,
+    With `download` a set that is absent or incomplete is fetched first. Raises UsageError for a set that is absent,
     a file of the wrong size, and a label or a list of classes that cannot be.
     """
     layout = LAYOUTS[config.data]

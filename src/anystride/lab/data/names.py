@@ -19,5 +19,5 @@ JOIN = "+"
 
 
 def is_known(data: str) -> bool:
-    """Whether ``data`` names a data set, or several tasks of sound; anything else is a folder."""
+    """Whether `data` names a data set, or several tasks of sound; anything else is a folder."""
     return data in IMAGES or all(name in SOUND for name in data.split(JOIN))

@@ -21,7 +21,7 @@ def multiply_accumulates(model: Network, image: Tensor) -> int:
 
 
 def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
-    """Height and width of the feature map after each stage for ``image`` (1, C, H, W)."""
+    """Height and width of the feature map after each stage for `image` (1, C, H, W)."""
     sizes: list[list[int]] = []
 
     def record_size(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """Images or spectrograms (N, C, H, W) to logits (N, sum of heads), one task's after the other's.
 
-    ``stages`` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
+    `stages` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
     a stage of full size, entry 0 is the map before it (ResNet-18 with three strides, DenseNet); elsewhere entry 0 is
     the map after it.
     """

@@ -20,7 +20,7 @@ DOWNSAMPLED = "the stem, then one per shortcut block"
 class PreActBlock(nn.Module):
     """A residual block after He et al. (2016b): batch normalisation and ReLU come before each 3x3 convolution.
 
-    With ``stride`` both branches share one pooling layer, and the skip has a 1x1 projection of the block's input, not
+    With `stride` both branches share one pooling layer, and the skip has a 1x1 projection of the block's input, not
     normalised. Pooling and projection commute: the pooling comes first here, which is cheaper.
 
     Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.

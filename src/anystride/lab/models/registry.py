@@ -16,7 +16,7 @@ SOUND_AXES = ("time", "frequency")
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network: the possible numbers of ``strides``, the ``methods`` it can downsample by, the names of its axes."""
+    """One network: the possible numbers of `strides`, the `methods` it can downsample by, the names of its axes."""
 
     title: str
     strides: tuple[int, ...]

@@ -20,7 +20,7 @@ FIRST = "the first identity block, then one per shortcut block"
 class Block(nn.Module):
     """A residual block after He et al. (2016a): two 3x3 convolutions, each with batch normalisation, and a skip.
 
-    Without ``stride`` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
+    Without `stride` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
     for a strided convolution, Figure 2b for everything else, where *one* pooling layer serves both branches, so that
     they always agree in size and share their strides. On the shortcut the pooling comes before the 1x1 projection: both
     are linear and act on different axes, so they commute exactly, and this order needs S_h * S_w times fewer
@@ -62,7 +62,7 @@ class Block(nn.Module):
 class ResNet(Network):
     """Stem, four stages of two blocks, global average, linear: (N, in_channels, H, W) to logits (N, sum of heads).
 
-    ``strides`` has an entry for each stage's first block but the first stage's, or for that one, too.
+    `strides` has an entry for each stage's first block but the first stage's, or for that one, too.
     """
 
     def __init__(self, stem: nn.Module, spec: NetworkSpec, strides: Sequence[Stride]) -> None:

@@ -13,7 +13,7 @@ SPECTROGRAM = (1, 98, 64)
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """``shape`` (C, H, W) is that of an input; ``disk`` is in bytes, unpacked; tasks with one ``folder`` share it."""
+    """`shape` (C, H, W) is that of an input; `disk` is in bytes, unpacked; tasks with one `folder` share it."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -33,7 +33,7 @@ _SOUND = {
 
 
 def dataset_facts(name: str, run: RunConfig) -> DatasetFacts:
-    """About the data set or task ``name`` as ``run`` uses it.
+    """About the data set or task `name` as `run` uses it.
 
     Raises:
         ValueError: nothing is known about it.

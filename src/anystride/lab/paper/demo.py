@@ -25,7 +25,7 @@ STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0)
 
 @dataclass(frozen=True)
 class Demo:
-    """``base`` is the configuration that all runs share; ``seeds`` counts seeds from ``base.seed``."""
+    """`base` is the configuration that all runs share; `seeds` counts seeds from `base.seed`."""
 
     base: RunConfig
     seeds: int

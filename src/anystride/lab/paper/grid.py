@@ -32,7 +32,7 @@ Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
 @dataclass(frozen=True)
 class GridRequest:
-    """What somebody asked for: a recipe on a data set; ``budget`` is the share of its epochs, ``changes`` the rest."""
+    """What somebody asked for: a recipe on a data set; `budget` is the share of its epochs, `changes` the rest."""
 
     recipe: str
     dataset: str
@@ -42,7 +42,7 @@ class GridRequest:
 
     @property
     def name(self) -> str:
-        """As in ``table3-scenes``, with what differs from the protocol behind it: a file's name."""
+        """As in `table3-scenes`, with what differs from the protocol behind it: a file's name."""
         parts = [self.recipe, self.dataset.replace("+", "-")]
         parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
         parts += [f"{name}{value}".replace("_", "") for name, value in sorted(self.changes.items())]
@@ -61,7 +61,7 @@ def run_folder(out: Path, config: RunConfig) -> Path:
 
 
 def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
-    """The record of a finished run under ``out``, or None."""
+    """The record of a finished run under `out`, or None."""
     return lambda config: finished(config, run_folder(out, config))
 
 
@@ -95,7 +95,7 @@ def execute(
 ) -> tuple[Grid, list[Outcome]]:
     """Make the runs of a request that are not finished; gives back its grid and the outcomes that are no record.
 
-    ``only`` picks the runs whose name contains it. Runs that follow from other runs' results come second.
+    `only` picks the runs whose name contains it. Runs that follow from other runs' results come second.
     """
     save_request(request, out)
     problems: list[Outcome] = []

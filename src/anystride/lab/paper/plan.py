@@ -32,11 +32,11 @@ PATIENCE = 0.8
 
 @dataclass(frozen=True)
 class Estimate:
-    """``runs`` counts all runs, those that follow from a result included.
+    """`runs` counts all runs, those that follow from a result included.
 
-    ``macs`` is the smallest and the largest number of multiply-accumulates per example, ``examples`` those that all
-    runs train on, ``hours`` the device time of all runs one after another on ``device``, at ``rate`` (for each method,
-    multiply-accumulates per second). ``checkpoint_bytes`` is for all runs; ``data_bytes`` is about what the data sets
+    `macs` is the smallest and the largest number of multiply-accumulates per example, `examples` those that all
+    runs train on, `hours` the device time of all runs one after another on `device`, at `rate` (for each method,
+    multiply-accumulates per second). `checkpoint_bytes` is for all runs; `data_bytes` is about what the data sets
     take, unpacked, and 0 for a stand-in.
     """
 
@@ -53,7 +53,7 @@ class Estimate:
 
 
 def estimate(grid: Grid, device: torch.device | None = None) -> Estimate:
-    """Cost of ``grid`` on ``device``, by default the GPU if there is one. It takes a few seconds and trains nothing."""
+    """Cost of `grid` on `device`, by default the GPU if there is one. It takes a few seconds and trains nothing."""
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # A run that follows from a result is counted as a strided convolution at its predecessor's initial strides.
     before = dict.fromkeys(run for cell in grid.pending for run in cell.follows)

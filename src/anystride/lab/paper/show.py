@@ -91,7 +91,7 @@ def _text(cell: Cell | None, record_of: Callable[[RunConfig], Record | None]) ->
 
 
 def value_text(value: Measured, digits: int) -> str:
-    """``92.4 ± 0.1``, with how many runs there are where some are missing, and a dash where all are."""
+    """`92.4 ± 0.1`, with how many runs there are where some are missing, and a dash where all are."""
     if value.mean is None:
         return "-"
     spread = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
@@ -100,5 +100,5 @@ def value_text(value: Measured, digits: int) -> str:
 
 
 def published_text(published: Published, digits: int) -> str:
-    """``92.5 ± 0.1`` as the paper has it."""
+    """`92.5 ± 0.1` as the paper has it."""
     return f"{published.mean:.{digits}f}" + ("" if published.sd is None else f" ± {published.sd:.{digits}f}")

@@ -28,7 +28,7 @@ from anystride.lab.run.record import Record
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell's value: ``numbers`` has one entry per run, or per run and task, of those that have a record."""
+    """A cell's value: `numbers` has one entry per run, or per run and task, of those that have a record."""
 
     numbers: tuple[float, ...]
     expected: int
@@ -50,7 +50,7 @@ class Measured:
 
 
 def measured(cell: Cell, record_of: Callable[[RunConfig], Record | None]) -> Measured:
-    """The cell's value from the records there are; ``record_of`` gives None for a run without one."""
+    """The cell's value from the records there are; `record_of` gives None for a run without one."""
     found = [(run, record_of(run)) for run in cell.runs]
     numbers = [number for _, record in found if record is not None for number in numbers_of(cell.value, record)]
     per_run = max([len(run.data.split("+")) for run in cell.runs], default=1) if cell.value == "accuracies" else 1
@@ -63,10 +63,10 @@ def difference(cell: Cell, value: Measured) -> float | None:
 
 
 def numbers_of(value: str, record: Record) -> tuple[float, ...]:
-    """What ``value`` names in a record: one number, or one per task for "accuracies".
+    """What `value` names in a record: one number, or one per task for "accuracies".
 
     Raises:
-        UsageError: the record does not have it, or ``value`` is none of those listed above.
+        UsageError: the record does not have it, or `value` is none of those listed above.
     """
     kind, _, rest = value.partition(":")
     strides = record.strides

@@ -45,7 +45,7 @@ def draw_demo(groups: Sequence[Group], folder: Path) -> list[Path]:
 
 
 def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Path]:
-    """The pictures of one run whose checkpoint lies in ``folder``; gives back their paths.
+    """The pictures of one run whose checkpoint lies in `folder`; gives back their paths.
 
     Windows and maps are drawn for the ResNet-18 for small images only.
     """
@@ -63,7 +63,7 @@ def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Pat
 
 
 def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
-    """The learned windows of the run in ``folder``, over the energy of what reaches them."""
+    """The learned windows of the run in `folder`, over the energy of what reaches them."""
     config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
     images = _test_images(config, SPECTRUM_IMAGES)[0]
@@ -89,7 +89,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
 
 @torch.no_grad()
 def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
-    """The map that the first shortcut block of the run in ``folder`` downsamples, after each of the four methods."""
+    """The map that the first shortcut block of the run in `folder` downsamples, after each of the four methods."""
     config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
     scene = _test_images(config, 1)[0]

@@ -47,7 +47,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AxisSpectrum:
-    """One axis of the map that enters a downsampler: ``energy`` (length // 2 + 1,) at frequencies 0 .. length // 2."""
+    """One axis of the map that enters a downsampler: `energy` (length // 2 + 1,) at frequencies 0 .. length // 2."""
 
     energy: Floats
     start_length: int

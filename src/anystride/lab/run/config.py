@@ -12,7 +12,7 @@ from typing import Any
 from anystride.lab.models.spec import NetworkSpec
 
 SCENES = "scenes"
-"""The value of ``RunConfig.data`` that means scikit-learn's digits."""
+"""The value of `RunConfig.data` that means scikit-learn's digits."""
 
 Strides = tuple[tuple[float, float], ...]
 
@@ -21,12 +21,12 @@ Strides = tuple[tuple[float, float], ...]
 class RunConfig:
     """One run. Two runs with equal configurations on the same machine give the same result.
 
-    ``strides`` holds a pair per downsampler, (vertical, horizontal), for sound (time, frequency); ``lam`` weighs Eq. 6;
-    ``stride_lr`` is the learning rate of the strides, None for that of the weights. ``batch_size`` counts the examples
-    of one optimiser step, over all devices and all ``accumulate`` parts. ``epoch_steps`` is the number of optimiser
-    steps that count as one epoch, 0 for one pass over the training data. ``data`` names a data set or a folder; several
-    tasks are joined by "+". ``train_size`` and ``test_size`` count the examples of a stand-in and are ignored
-    elsewhere; ``image_size`` is not used for sound. ``grid`` says how map sizes follow learned strides, as in
+    `strides` holds a pair per downsampler, (vertical, horizontal), for sound (time, frequency); `lam` weighs Eq. 6;
+    `stride_lr` is the learning rate of the strides, None for that of the weights. `batch_size` counts the examples
+    of one optimiser step, over all devices and all `accumulate` parts. `epoch_steps` is the number of optimiser
+    steps that count as one epoch, 0 for one pass over the training data. `data` names a data set or a folder; several
+    tasks are joined by "+". `train_size` and `test_size` count the examples of a stand-in and are ignored
+    elsewhere; `image_size` is not used for sound. `grid` says how map sizes follow learned strides, as in
     `anystride.DiffStride2d`; "fixed" ones follow at the start of each epoch.
     """
 
@@ -84,13 +84,13 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The method, the strides and the seed, as in ``outer-3x2x3-seed0``: a folder's name."""
+        """The method, the strides and the seed, as in `outer-3x2x3-seed0`: a folder's name."""
         stages = ["_".join(f"{value:g}" for value in dict.fromkeys(pair)) for pair in self.strides]
         return f"{self.method}-{'x'.join(stages)}-seed{self.seed}"
 
     @property
     def key(self) -> str:
-        """`name` with a digest of everything else, as in ``outer-3x2x3-seed0-1f0c9a2e``: unique among all runs."""
+        """`name` with a digest of everything else, as in `outer-3x2x3-seed0-1f0c9a2e`: unique among all runs."""
         default = RunConfig().to_json()
         changed = {name: value for name, value in self.to_json().items() if value != default[name]}
         return f"{self.name}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"

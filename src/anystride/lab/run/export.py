@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 
 def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
-    """Freeze the network of ``run``, write it for ``target``, compare outputs; the batch size stays open."""
+    """Freeze the network of `run`, write it for `target`, compare outputs; the batch size stays open."""
     checkpoint = run / CHECKPOINT
     if not checkpoint.is_file():
         raise UsageError(f"RUN_DIR must hold {CHECKPOINT}, which 'anystride train' leaves, got {str(run)!r}")

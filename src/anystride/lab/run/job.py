@@ -18,7 +18,7 @@ from anystride.lab.run.record import Record
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be made: see `experiment.run`. ``fresh`` makes it again though it is finished."""
+    """One run that is to be made: see `experiment.run`. `fresh` makes it again though it is finished."""
 
     label: str
     config: RunConfig

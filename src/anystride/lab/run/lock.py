@@ -13,7 +13,7 @@ LOCK = ".lock"
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Whether the run of ``folder`` is ours while the context lasts; False where another worker has it.
+    """Whether the run of `folder` is ours while the context lasts; False where another worker has it.
 
     The operating system holds the lock, so a worker that is killed gives its run back.
     """

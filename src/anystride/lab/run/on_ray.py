@@ -16,9 +16,9 @@ from anystride.lab.run.progress import Display, ProgressUpdate
 
 
 def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = None) -> Iterator[Outcome]:
-    """The outcomes of all jobs as they come, each made by a Ray task with one CPU and ``gpus`` GPUs.
+    """The outcomes of all jobs as they come, each made by a Ray task with one CPU and `gpus` GPUs.
 
-    Joins the cluster that RAY_ADDRESS names, or starts one on this machine. ``gpus`` may be a fraction: 0.25 puts four
+    Joins the cluster that RAY_ADDRESS names, or starts one on this machine. `gpus` may be a fraction: 0.25 puts four
     runs on one GPU; None means 1 where this machine has one, otherwise 0.
     """
     ours = not ray.is_initialized()

@@ -17,7 +17,7 @@ from anystride.lab.run.training import Classifier, strides_of
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """Where one run stands: ``done`` of its ``total`` batches. ``status`` comes at the end of an epoch."""
+    """Where one run stands: `done` of its `total` batches. `status` comes at the end of an epoch."""
 
     run: str
     done: int

@@ -32,14 +32,14 @@ TOP = 5
 
 
 def cosine(progress: float) -> float:
-    """The learning rate's factor after a share ``progress`` of the training: a linear rise, then half a cosine."""
+    """The learning rate's factor after a share `progress` of the training: a linear rise, then half a cosine."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
 
 
 def tenths(*points: float) -> Callable[[float], float]:
-    """A schedule whose factor is divided by 10 at each of ``points``, shares of the training."""
+    """A schedule whose factor is divided by 10 at each of `points`, shares of the training."""
     return lambda progress: 10.0 ** -sum(progress >= point for point in points)
 
 
@@ -55,10 +55,10 @@ OPTIMIZERS = ("sgd", "adam")
 
 
 class Classifier(pl.LightningModule):
-    """A network trained on cross-entropy + lam * J (Eq. 6), as its configuration says: one head per task of ``heads``.
+    """A network trained on cross-entropy + lam * J (Eq. 6), as its configuration says: one head per task of `heads`.
 
     A label counts through the classes of all tasks, so it says which head an example is for; an example is compared
-    with the classes of its own task only. ``shape`` (C, H, W) is that of one input.
+    with the classes of its own task only. `shape` (C, H, W) is that of one input.
     """
 
     def __init__(self, config: RunConfig, heads: dict[str, tuple[str, ...]], shape: Sequence[int]) -> None:

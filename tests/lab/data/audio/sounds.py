@@ -19,7 +19,7 @@ def tone(hertz=1000.0, seconds=1.0, rate=RATE, amplitude=0.5):
 
 
 def write(path, samples, rate=RATE, bits=16, channels=1, floats=False):
-    """A wav file written byte by byte: ``samples`` in [-1, 1], the same on every channel."""
+    """A wav file written byte by byte: `samples` in [-1, 1], the same on every channel."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.repeat(np.asarray(samples)[:, None], channels, axis=1).ravel()

@@ -78,7 +78,7 @@ def striding(runs: Runs, link: Link) -> str:
 
 
 def against(runs: Runs, link: Link, quantity: str) -> str:
-    """Accuracy against ``quantity``: "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates."""
+    """Accuracy against `quantity`: "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates."""
     series = []
     for run, record in runs:
         j = complexity_of(record.strides)

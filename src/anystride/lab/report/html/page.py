@@ -23,7 +23,7 @@ from anystride.lab.run.record import Record
 
 
 def report(results: Path, out: Path) -> Path:
-    """Write the page of all tables that were asked for in ``results``; gives back ``out``.
+    """Write the page of all tables that were asked for in `results`; gives back `out`.
 
     Raises UsageError for a folder without any, and for a record that cannot be read. Missing runs are shown as such.
     """

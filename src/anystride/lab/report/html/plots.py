@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y, what to tell) of one colour; joined by a line where ``line``, dashed where ``dashed``."""
+    """Points (x, y, what to tell) of one colour; joined by a line where `line`, dashed where `dashed`."""
 
     colour: str
     points: Sequence[tuple[float, float, str]]
@@ -24,7 +24,7 @@ class Series:
 
 
 def plot(series: Sequence[Series], x: str, y: str, *, log: bool = False) -> str:
-    """One SVG with axes named ``x`` and ``y``; ``log`` concerns x."""
+    """One SVG with axes named `x` and `y`; `log` concerns x."""
     points = [point for each in series for point in each.points]
     if not points:
         return "<p class='soft'>No run of this figure is finished.</p>"

@@ -82,9 +82,9 @@ def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float
 
 
 def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str, one_task: bool) -> str:
-    """What each cell costs; where all rows are of ``one_task``, too, how methods compare within equal costs.
+    """What each cell costs; where all rows are of `one_task`, too, how methods compare within equal costs.
 
-    ``reference`` is the cheapest column.
+    `reference` is the cheapest column.
     """
     rows = list(dict.fromkeys(row for column in found.values() for row in column))
     base = found.get(reference, {})

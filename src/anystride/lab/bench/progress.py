@@ -10,16 +10,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """A context that gives what `Setup.tell` needs."""
+def showing_progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """A context that gives what `Setup.announce` needs."""
     columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     shown = console.is_terminal
     with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
         bar = progress.add_task("")
 
-        def tell(done: int, total: int, what: str) -> None:
+        def announce(done: int, total: int, what: str) -> None:
             progress.update(bar, completed=done, total=total, description=what)
             if not shown:
                 console.print(f"{done + 1}/{total}  {what}", highlight=False, markup=False)
 
-        yield tell
+        yield announce
