@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
-from anystride.lab.paper.grid import orders, record_in
+from anystride.lab.paper.grid import record_in, saved_requests
 from anystride.lab.paper.show import DIGITS, value_text
 from anystride.lab.paper.values import measured
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "paper"
-ORDERS = orders(RESULTS)
+REQUESTS = saved_requests(RESULTS)
 
 
 def rows(order):
@@ -31,7 +31,7 @@ def rows(order):
             yield panel, columns, f"| {row} | {' | '.join(texts)} |"
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.name)
+@pytest.mark.parametrize("order", REQUESTS, ids=lambda order: order.name)
 def test_the_page_says_what_the_records_say(order):
     text = (ROOT / "docs" / "paper.md").read_text()
     found = list(rows(order))
@@ -41,11 +41,11 @@ def test_the_page_says_what_the_records_say(order):
 
 
 def test_what_was_run():
-    assert {order.recipe for order in ORDERS} >= {"table1", "table3", "table-a7", "figure4"}
+    assert {order.recipe for order in REQUESTS} >= {"table1", "table3", "table-a7", "figure4"}
 
 
 if __name__ == "__main__":
-    for each in ORDERS:
+    for each in REQUESTS:
         print(f"\n{each.name}\n")
         last = None
         for panel, columns, line in rows(each):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anystride.lab.config import RunConfig
+from anystride.lab.run.config import RunConfig
 
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 

@@ -9,14 +9,12 @@ import pytest
 from rich.console import Console
 
 from anystride.lab import cli
-from anystride.lab import record as records
-from anystride.lab.commands import demo, train
-from anystride.lab.demo import Demo, demonstrate
-from anystride.lab.experiment import RECORD
-from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS
-from anystride.lab.models.registry import ARCHITECTURES
-from anystride.lab.progress import RunProgress
-from anystride.lab.training import OPTIMIZERS, SCHEDULES
+from anystride.lab.commands import demo
+from anystride.lab.models.downsample import METHODS
+from anystride.lab.paper.demo import Demo, demonstrate
+from anystride.lab.run.experiment import RECORD
+from anystride.lab.run.progress import RunProgress
+from anystride.lab.run.record import load
 
 from .conftest import tiny
 
@@ -93,7 +91,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_slow() -> None:
-    code = "import sys, anystride.lab.cli as c; c._parser(); print(*sys.modules)"
+    code = "import sys, anystride.lab.cli as c; c.build_parser(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
 
@@ -105,13 +103,6 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(demo, "execute", command)
     assert exit_code(["demo"]) == 2
     assert "pip install 'anystride[lab]'" in capsys.readouterr().err
-
-
-def test_the_parser_repeats_what_the_lab_offers() -> None:
-    assert tuple(DOWNSAMPLERS) == train.METHODS
-    assert tuple(ARCHITECTURES) == train.MODELS
-    assert tuple(SCHEDULES) == train.SCHEDULES
-    assert OPTIMIZERS == train.OPTIMIZERS
 
 
 def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,9 +125,9 @@ def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         str(out),
     ]
     assert exit_code([*arguments, "--width", "2", "--epochs", "1", "--method", "inner", "--strides", "2,1.5x2,1"]) == 0
-    record = records.load(out / RECORD)
-    assert record["classes"] == ["dark", "light"]
-    assert record["start_strides"] == [[2.0, 2.0], [1.5, 2.0], [1.0, 1.0]]
+    record = load(out / RECORD)
+    assert record.classes == ["dark", "light"]
+    assert record.start_strides == [[2.0, 2.0], [1.5, 2.0], [1.0, 1.0]]
     assert {"strides.png", "windows.png", "maps.png", "examples.png", "last.ckpt"} <= {
         path.name for path in out.iterdir()
     }
@@ -145,6 +136,7 @@ def test_train_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert printed.err == ""
 
 
+@pytest.mark.slow
 def test_demo_end_to_end_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["demo", "--quick", *TINY, "--out", str(tmp_path)]
     assert exit_code(arguments) == 0
@@ -180,6 +172,7 @@ def test_an_interruption_says_how_to_go_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_seeds_give_a_mean_and_a_deviation(tmp_path: Path) -> None:
     console = Console(record=True, width=160)
     demonstrate(Demo(tiny(epochs=1, train_size=32, test_size=32), seeds=2, folder=tmp_path, fresh=False), console)

@@ -1,1 +1,1 @@
-"""Experiments with learned strides; needs the extra ``lab`` (``pip install 'anystride[lab]'``)."""
+"""Experiments with learned strides; needs the extra `lab` (`pip install 'anystride[lab]'`)."""

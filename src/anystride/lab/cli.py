@@ -1,4 +1,4 @@
-"""The command ``anystride``. Heavy packages are imported inside the commands, so that ``--help`` answers at once."""
+"""The command `anystride`. Heavy packages are imported inside the commands, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from anystride.lab.commands import bench, demo, export, paper, report, train
+from anystride.lab.commands.parsing import Parser
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser
 
 LAB_PACKAGES = ("filelock", "lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
 EXTRAS = {
@@ -22,7 +22,7 @@ EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 after an interruption."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -45,7 +45,7 @@ def _fail(prog: str, message: str) -> int:
     return 2
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
     parser = Parser(prog="anystride", description="Convolutional networks that learn their strides.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for command in (demo, train, paper, report, export, bench):

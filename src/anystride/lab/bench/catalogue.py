@@ -1,4 +1,4 @@
-"""All tables of ``anystride bench`` by name, in the order of the page."""
+"""All tables of `anystride bench` by name, in the order of the page."""
 
 from __future__ import annotations
 

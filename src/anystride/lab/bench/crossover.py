@@ -11,9 +11,9 @@ from torch import Tensor
 
 from anystride.functional import diffstride, resampling_matrix
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
-from anystride.lab.record import Record
 from anystride.ops.window import output_length, window
 
 LENGTHS = tuple(2**power for power in range(6, 15))
@@ -30,7 +30,7 @@ KINDS = ("powers of two", "primes")
 
 
 def fourier(x: Tensor, gains: Tensor, size: int) -> Tensor:
-    """What `anystride.functional.diffstride` does to the last axis of ``x``, for odd ``size`` or real input bins."""
+    """What `anystride.functional.diffstride` does to the last axis of `x`, for odd `size` or real input bins."""
     kept = torch.fft.rfft(x, norm="forward")[..., : len(gains)]
     y: Tensor = torch.fft.irfft(kept * gains, n=size, norm="forward")
     return y
@@ -50,7 +50,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     samples = 2**12 if setup.quick else SAMPLES if setup.on_cpu else 64 * SAMPLES
     rows = []
     for number, (length, prime) in enumerate(lengths):
-        setup.tell(number, len(lengths), f"length {length}")
+        setup.announce(number, len(lengths), f"length {length}")
         rows.append({"length": length, "prime": prime, **_measure(length, samples, setup)})
     settings = {
         "stride": STRIDE,
@@ -62,7 +62,9 @@ def measure(setup: Setup) -> dict[str, Any]:
         "still": "the matrix, or the gains, come from memory",
         "moved": "they are made anew, as in training",
     }
-    crossings = {kind: {name: _crossing(rows, kind == KINDS[1], name) for name in ("fft", "still")} for kind in KINDS}
+    crossings = {
+        kind: {name: crossing_length(rows, kind == KINDS[1], name) for name in ("fft", "still")} for kind in KINDS
+    }
     return {"settings": settings, "rows": rows, "crossings": crossings}
 
 
@@ -97,8 +99,8 @@ def _falling(length: int) -> Callable[[], float]:
     return following
 
 
-def _crossing(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
-    """The length from which ``name`` beats the dense matrix at all longer ones, between two by their logarithms."""
+def crossing_length(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
+    """The length from which `name` beats the dense matrix at all longer ones, between two by their logarithms."""
     mine = [row for row in rows if row["prime"] == prime]
     gaps = [(math.log(row["length"]), math.log(row["dense"]["seconds"] / row[name]["seconds"])) for row in mine]
     slower = [number for number, (_, gap) in enumerate(gaps) if gap <= 0]
@@ -110,18 +112,18 @@ def _crossing(rows: list[dict[str, Any]], prime: bool, name: str) -> float | Non
     return math.exp(x - y * (next_x - x) / (next_y - y))
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """One sheet for the powers of two, one for the primes."""
     found = []
     for kind in KINDS:
         cells = []
-        for row in record["rows"]:
+        for row in record.rows:
             if row["prime"] != (kind == KINDS[1]):
                 continue
             times = [row[name]["seconds"] for name in METHODS]
             ratios = (factor(times[0] / each) for each in times[1:])
             cells.append((str(row["length"]), str(row["output"]), milliseconds(times[0]), *ratios))
-        crossing = record["crossings"][kind]["fft"]
+        crossing = record.found["crossings"][kind]["fft"]
         where = "nowhere here" if crossing is None else f"from about {crossing:.0f} samples on"
         note = f"Forward. Speeds are relative to the dense matrix. The real FFT wins {where}."
         columns = ("length", "output", "dense matrix, ms", *list(METHODS.values())[1:])

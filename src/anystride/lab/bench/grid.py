@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from anystride import DiffStride2d, regrid_
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import mean_square, sgd
 from anystride.lab.bench.timing import synchronize
-from anystride.lab.config import RunConfig
 from anystride.lab.models import registry
-from anystride.lab.record import Record
+from anystride.lab.models.spec import NetworkSpec
+from anystride.lab.run.config import RunConfig
 
 GRIDS: tuple[int | str, ...] = ("free", 4, "fixed")
 TITLES = {"free": "free", "4": "multiples of 4", "fixed": "fixed for an epoch"}
@@ -38,9 +39,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     for number, grid in enumerate(GRIDS):
         trained = []
         for seed in range(seeds):
-            setup.tell(number * (seeds + 1) + seed, total, f"{TITLES[str(grid)]}, training {seed + 1}")
+            setup.announce(number * (seeds + 1) + seed, total, f"{TITLES[str(grid)]}, training {seed + 1}")
             trained.append(_train(replace(run, grid=grid, seed=seed)))
-        setup.tell(number * (seeds + 1) + seeds, total, f"{TITLES[str(grid)]}, compiled")
+        setup.announce(number * (seeds + 1) + seeds, total, f"{TITLES[str(grid)]}, compiled")
         rows.append({"grid": grid, "runs": trained, "compiled": _compile(setup, grid)})
     settings = {
         "network": "resnet18, inner, from strides (2, 2, 2)",
@@ -56,12 +57,12 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _train(run: RunConfig) -> dict[str, Any]:
     """One ordinary run of the stand-in: what came out, and how long its training took."""
-    from anystride.lab import experiment
+    from anystride.lab.run import experiment
 
     with tempfile.TemporaryDirectory() as folder:
         record = experiment.run(run, Path(folder))
     keys = ("accuracy", "multiply_accumulates", "strides", "map_sizes")
-    return {**{key: record[key] for key in keys}, "seconds": record["seconds"]["train"]}
+    return {**{key: getattr(record, key) for key in keys}, "seconds": record.seconds["train"]}
 
 
 def _steps(setup: Setup) -> int:
@@ -72,7 +73,8 @@ def _network(setup: Setup, grid: int | str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     width = 2 if setup.quick else 8
     images = torch.randn(4 if setup.quick else 32, 1, 32, 32, device=setup.device)
-    return registry.build("resnet18", [10], 1, width, "inner", (2, 2, 2), grid=grid).to(setup.device), images
+    spec = NetworkSpec(10, in_channels=1, width=width, method="inner", strides=(2, 2, 2), grid=grid)
+    return registry.build("resnet18", spec).to(setup.device), images
 
 
 def _sweep(network: nn.Module, step: int) -> None:
@@ -127,9 +129,9 @@ def _spread(values: list[float], digits: int) -> str:
     return text if len(values) < 2 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Accuracy and time of training; compilations."""
-    rows, settings = record["rows"], record["settings"]
+    rows, settings = record.rows, record.settings
     free = statistics.fmean(run["seconds"] for run in rows[0]["runs"])
     trained = tuple(
         (

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import MEMORY, in_turn, peak_bytes
 from anystride.lab.models.resnet import resnet18
-from anystride.lab.record import Record
+from anystride.lab.models.spec import NetworkSpec
 
 METHODS = {"strided": "strided convolution", "outer": "DiffStride outer", "inner": "DiffStride inner"}
 QUANTITIES = {"time": "seconds", "memory": "bytes"}
@@ -23,7 +24,7 @@ QUANTITIES = {"time": "seconds", "memory": "bytes"}
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration. ``learned`` of the three shortcut blocks learn, from the input on; the others are strided."""
+    """One configuration. `learned` of the three shortcut blocks learn, from the input on; the others are strided."""
 
     resolution: int = 32
     batch: int = 16
@@ -32,8 +33,8 @@ class Point:
 
     def build(self, method: str) -> nn.Module:
         torch.manual_seed(0)
-        network = resnet18(10, 3, self.width, method)
-        strided = resnet18(10, 3, self.width, "strided")
+        network = resnet18(NetworkSpec(10, width=self.width, method=method))
+        strided = resnet18(NetworkSpec(10, width=self.width, method="strided"))
         for stage in range(1 + self.learned, len(network.stages)):
             network.stages[stage] = strided.stages[stage]
         return network
@@ -60,7 +61,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     chosen = points(setup.quick)
     rows = []
     for number, (name, value, point) in enumerate(chosen):
-        setup.tell(number, len(chosen), f"{name} {value}")
+        setup.announce(number, len(chosen), f"{name} {value}")
         rows += [{"factor": name, "value": value, **row} for row in _measure(point, setup)]
     settings = {
         "default": vars(_QUICK if setup.quick else Point()),
@@ -110,13 +111,13 @@ def _slope(points: list[tuple[float, float]]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Ratios to the strided convolution at each point, and the slopes."""
-    default = record["settings"]["default"]
+    default = record.settings["default"]
     at = ", ".join(f"{name} {value}" for name, value in default.items())
     cells = []
-    for name, value in dict.fromkeys((row["factor"], row["value"]) for row in record["rows"]):
-        mine = {row["method"]: row for row in record["rows"] if (row["factor"], row["value"]) == (name, value)}
+    for name, value in dict.fromkeys((row["factor"], row["value"]) for row in record.rows):
+        mine = {row["method"]: row for row in record.rows if (row["factor"], row["value"]) == (name, value)}
         ratios = [
             factor(mine[method][f"{what}_ratio"]) for what in QUANTITIES for method in METHODS if method != "strided"
         ]
@@ -125,7 +126,7 @@ def sheets(record: Record) -> list[Sheet]:
     columns = ("factor", "value", "strided, ms", *(f"{what}, {method}" for what in QUANTITIES for method in others))
     slopes = [
         (row["factor"], METHODS[row["method"]], *(f"{row[what]:.2f}" for what in QUANTITIES))
-        for row in record["slopes"]
+        for row in record.found["slopes"]
     ]
     return [
         Sheet(f"A training step relative to strided convolutions, around {at}", columns, tuple(cells), 2),

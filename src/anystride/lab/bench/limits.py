@@ -23,9 +23,9 @@ THIN = (16, 32, 32)
 
 @dataclass(frozen=True)
 class Limits:
-    """``bandwidth`` has bytes (read and written) per second into a fresh buffer by the bytes of a tensor.
+    """`bandwidth` has bytes (read and written) per second into a fresh buffer by the bytes of a tensor.
 
-    ``rate`` has multiply-accumulates per second by the name of a type.
+    `rate` has multiply-accumulates per second by the name of a type.
     """
 
     bandwidth: dict[int, float]
@@ -46,7 +46,7 @@ class Limits:
 def measure(setup: Setup, dtypes: Iterable[torch.dtype]) -> dict[str, Any]:
     """Copies of about 64 MiB, and on a CPU of 16 MiB, whose caches may help; products of square and of thin matrices.
 
-    ``bandwidth`` tells a buffer that exists from a fresh one: every operator allocates its result.
+    `bandwidth` tells a buffer that exists from a fresh one: every operator allocates its result.
     """
     sizes = [MIB] if setup.quick else [16 * MIB, 64 * MIB] if setup.on_cpu else [64 * MIB]
     return {

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
-from anystride import DiffStride2d, macs, regrid_
+from anystride import macs, regrid_
 from anystride.lab.bench.base import Bench, Setup
-from anystride.lab.bench.oracle import FourierStride
+from anystride.lab.bench.networks import STEPS, Case, Method, peaks, steps_of, times
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
-from anystride.lab.bench.steps import Trainee, sgd
-from anystride.lab.bench.timing import MEMORY, Contestant, in_turn, peak_bytes
-from anystride.lab.models import registry
-from anystride.lab.paper.datasets import facts
+from anystride.lab.bench.steps import Trainee
+from anystride.lab.bench.timing import MEMORY
+from anystride.lab.paper.datasets import dataset_facts
 from anystride.lab.paper.protocols import AUDIO, CIFAR
 from anystride.lab.paper.table_a2 import PUBLISHED
-from anystride.lab.record import Record
 
-STEPS = ("training", "inference")
 EAGER, COMPILED = "eager", "compiled"
 RECOMPILE_LIMIT = 64
-
-
-@dataclass(frozen=True)
-class Method:
-    """A downsampler of the lab, with a smoothness, and perhaps by FFT."""
-
-    title: str
-    downsampler: str
-    smoothness: float = 4.0
-    by_fft: bool = False
-    grid: str = "free"
 
 
 METHODS = {
@@ -48,48 +34,16 @@ METHODS = {
 
 STATIC = {"inner-fixed": Method("DiffStride inner, fixed grid", "inner", grid="fixed")}
 """Beside them under `torch.compile`: eager, it is what "inner" is."""
-SPARED_NETWORKS = ("resnet18",)
-SPARED_METHODS = ("strided", "spectral", "outer", "inner", "inner-fixed")
+NETWORKS_ON_CPU = ("resnet18",)
+METHODS_ON_CPU = ("strided", "spectral", "outer", "inner", "inner-fixed")
 """What a CPU compiles."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network of the registry, its input and its strides."""
-
-    model: str
-    shape: tuple[int, int, int]
-    classes: int
-    width: int
-    batch: int
-    strides: tuple[tuple[float, float], ...]
-
-    def build(self, method: Method) -> nn.Module:
-        """The network with one downsampler, the same start for all."""
-        torch.manual_seed(0)
-        network = registry.build(
-            self.model,
-            [self.classes],
-            self.shape[0],
-            self.width,
-            method.downsampler,
-            self.strides,
-            smoothness=method.smoothness,
-            grid=method.grid,
-        )
-        if method.by_fft:
-            for module in network.modules():
-                pool = getattr(module, "pool", None)
-                if isinstance(pool, DiffStride2d):
-                    module.pool = FourierStride(pool.stride, pool.smoothness[0])
-        return network
 
 
 def cases(on_cpu: bool, quick: bool) -> list[Case]:
     """The audio network and ResNet-18 for small images; narrower and with smaller batches on a CPU."""
-    task = facts("nsynth-pitch", AUDIO)
-    audio = Case("audio", task.shape, task.classes, 64, 256, AUDIO.strides)
-    resnet = Case("resnet18", (3, 32, 32), 10, 64, 128, CIFAR.strides)
+    task = dataset_facts("nsynth-pitch", AUDIO)
+    audio = Case("audio", task.shape, (task.classes,), 64, 256, AUDIO.strides)
+    resnet = Case("resnet18", (3, 32, 32), (10,), 64, 128, CIFAR.strides)
     if quick:
         return [replace(audio, width=2, batch=2), replace(resnet, width=2, batch=2)]
     return [replace(audio, width=16, batch=16), replace(resnet, batch=32)] if on_cpu else [audio, resnet]
@@ -102,9 +56,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for case in chosen:
         for mode, timed in modes.items():
-            if mode == COMPILED and _spares(setup) and case.model not in SPARED_NETWORKS:
+            if mode == COMPILED and _compiles_few(setup) and case.model not in NETWORKS_ON_CPU:
                 continue
-            setup.tell(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
+            setup.announce(len(rows), len(chosen) * len(modes) * len(METHODS), f"{case.model}, {mode}")
             found = timed(case, setup)
             rows += [{"model": case.model, "mode": mode, "method": name, **row} for name, row in found.items()]
     settings = {
@@ -120,37 +74,24 @@ def measure(setup: Setup) -> dict[str, Any]:
     return {"settings": settings, "rows": rows, "published": published}
 
 
-def _spares(setup: Setup) -> bool:
+def _compiles_few(setup: Setup) -> bool:
     """Whether to compile the most important only: on a CPU, each takes minutes."""
     return setup.on_cpu and not setup.quick
 
 
-def _trainee(case: Case, method: Method, setup: Setup) -> Trainee:
-    network = case.build(method).to(setup.device)
-    torch.manual_seed(0)
-    images = torch.randn(case.batch, *case.shape, device=setup.device)
-    return Trainee(network, images, sgd(network))
-
-
-def _steps(trainee: Trainee) -> dict[str, Contestant]:
-    return {"training": trainee.training, "inference": trainee.inference}
-
-
 def _measured(trainee: Trainee, setup: Setup) -> dict[str, Any]:
     """Peaks, and multiply-accumulates after the first steps, which may bring a stride into its range."""
-    found: dict[str, Any] = {
-        step: {"bytes": peak_bytes(each, setup.device, trainee.held)} for step, each in _steps(trainee).items()
-    }
+    found: dict[str, Any] = peaks(trainee, setup.device)
     return {**found, "macs": int(macs(trainee.network, trainee.images[:1]).item())}
 
 
 def _eager(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
-    trainees = {name: _trainee(case, method, setup) for name, method in METHODS.items()}
+    trainees = {name: case.trainee(method, setup.device) for name, method in METHODS.items()}
     found = {name: _measured(trainee, setup) for name, trainee in trainees.items()}
-    for step in STEPS:
-        times = in_turn({name: _steps(each)[step] for name, each in trainees.items()}, setup.repeats, setup.device)
-        for name, spread in times.items():
-            found[name][step].update(spread.to_json(), yardstick=times["strided"].median)
+    seconds = times(trainees, setup.repeats, setup.device)
+    for name in trainees:
+        for step in STEPS:
+            found[name][step].update(seconds[name][step], yardstick=seconds["strided"][step]["seconds"])
     return found
 
 
@@ -163,14 +104,14 @@ def _compiled(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
     after the eighth would silently stay eager.
     """
     config: Any = torch.compiler.config  # its own stubs do not know `patch`
-    yardstick, found = _trainee(case, METHODS["strided"], setup), {}
+    yardstick, found = case.trainee(METHODS["strided"], setup.device), {}
     for name, method in (METHODS | STATIC).items():
-        if _spares(setup) and name not in SPARED_METHODS:
+        if _compiles_few(setup) and name not in METHODS_ON_CPU:
             continue
         torch.compiler.reset()
         try:
             with config.patch(force_disable_caches=True, recompile_limit=RECOMPILE_LIMIT):
-                eager, twin = _trainee(case, method, setup), _trainee(case, method, setup)
+                eager, twin = (case.trainee(method, setup.device) for _ in range(2))
                 found[name] = _against(yardstick, eager, twin, setup, static=method.grid == "fixed")
         except Exception as error:  # a compiler fails in many ways, and each is a result
             reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
@@ -183,28 +124,27 @@ def _against(yardstick: Trainee, eager: Trainee, compiled: Trainee, setup: Setup
         regrid_(compiled.network, compiled.images)
     compiled.compile(fullgraph=static, dynamic=False if static else None)
     started = time.perf_counter()
-    for contestant in _steps(compiled).values():
+    for contestant in steps_of(compiled).values():
         for _ in range(3):
             contestant.prepare()
             contestant.run()
     found = {"compile_seconds": time.perf_counter() - started, **_measured(compiled, setup)}
+    seconds = times({"yardstick": yardstick, "eager": eager, "compiled": compiled}, setup.repeats, setup.device)
     for step in STEPS:
-        together = {"yardstick": yardstick, "eager": eager, "compiled": compiled}
-        times = in_turn({name: _steps(each)[step] for name, each in together.items()}, setup.repeats, setup.device)
-        own = {name: times[name].median for name in ("yardstick", "eager")}
-        found[step].update(times["compiled"].to_json(), **own)
+        own = {name: seconds[name][step]["seconds"] for name in ("yardstick", "eager")}
+        found[step].update(seconds["compiled"][step], **own)
     return found
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """One sheet per network and mode: times and bytes as ratios to the strided convolution's."""
-    kinds = dict.fromkeys((row["model"], row["mode"]) for row in record["rows"])
+    kinds = dict.fromkeys((row["model"], row["mode"]) for row in record.rows)
     return [_sheet(record, model, mode) for model, mode in kinds]
 
 
-def _sheet(record: Record, model: str, mode: str) -> Sheet:
-    rows = {row["method"]: row for row in record["rows"] if (row["model"], row["mode"]) == (model, mode)}
-    published = record["published"] if model == "audio" else {}
+def _sheet(record: BenchRecord, model: str, mode: str) -> Sheet:
+    rows = {row["method"]: row for row in record.rows if (row["model"], row["mode"]) == (model, mode)}
+    published = record.found["published"] if model == "audio" else {}
     titles = {name: method.title for name, method in (METHODS | STATIC).items()}
     cells = []
     for name, row in rows.items():
@@ -217,7 +157,7 @@ def _sheet(record: Record, model: str, mode: str) -> Sheet:
         eager = (factor(training["seconds"] / training["eager"]) if training else "-",) if mode == COMPILED else ()
         work = "-" if row["macs"] is None else millions(row["macs"])
         cells.append((titles[name], milliseconds(training.get("seconds")), *eager, *ratios, work))
-    setting = record["settings"]["networks"][model]
+    setting = record.settings["networks"][model]
     size = f"width {setting['width']}, batch {setting['batch_size']}, {'x'.join(map(str, setting['input']))}"
     columns = (
         "downsampler",

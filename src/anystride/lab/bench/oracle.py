@@ -11,7 +11,7 @@ from anystride.ops.window import band
 
 
 def diffstride_fft(x: Tensor, stride: Tensor, smoothness: float = 4.0) -> Tensor:
-    """Algorithm 1: rfftn, window, crop, irfftn. Differentiable in ``x`` and in the stride.
+    """Algorithm 1: rfftn, window, crop, irfftn. Differentiable in `x` and in the stride.
 
     Equal to `anystride.functional.diffstride` for odd output sizes; for even ones its unpaired bins mix the axes. Types
     of half precision are transformed in float32: torch has no transform of theirs for all sizes and devices.

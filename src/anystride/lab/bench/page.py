@@ -6,10 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from anystride.lab.bench.base import SCHEMA
 from anystride.lab.bench.catalogue import TABLES
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.errors import UsageError
-from anystride.lab.record import Record
 
 DEVICES = ("cpu", "cuda")
 START = re.compile(r"^<!-- bench: *(.*?) *-->$", re.MULTILINE)
@@ -22,7 +21,7 @@ def record_path(folder: Path, table: str, device: str) -> Path:
 
 
 def fill(text: str, folder: Path) -> str:
-    """The text, with what is between ``<!-- bench: TABLE-DEVICE -->`` and ``<!-- end -->`` made from the records.
+    """The text, with what is between `<!-- bench: TABLE-DEVICE -->` and `<!-- end -->` made from the records.
 
     Raises:
         UsageError: a marker that names no table, has no end or no record, or a record that cannot be read.
@@ -56,19 +55,20 @@ def update(page: Path, folder: Path) -> bool:
     return True
 
 
-def load(path: Path, table: str) -> Record:
+def load(path: Path, table: str) -> BenchRecord:
     """The record of a table; a UsageError says what is wrong with the file."""
     device = path.stem.rpartition("-")[2]
     remedy = f"run: anystride bench {table} --device {device} --out {path.parent}"
     if not path.exists():
         raise UsageError(f"there is no record {str(path)!r}; {remedy}")
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(path)!r} is not a readable record ({error}); {remedy}") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("table") != table:
-        raise UsageError(f"{str(path)!r} is not a record of {table} of schema {SCHEMA}; {remedy}")
-    return record
+    try:
+        return BenchRecord.from_json(values, table)
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} is {error}; {remedy}") from None
 
 
 def _rendered(name: str, folder: Path) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of cells below ``columns``, the first ``names`` of which are words. ``notes`` say how to read it."""
+    """Rows of cells below `columns`, the first `names` of which are words. `notes` say how to read it."""
 
     title: str
     columns: tuple[str, ...]

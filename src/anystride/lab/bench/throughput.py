@@ -10,15 +10,16 @@ from torch.nn.functional import cross_entropy
 
 from anystride import macs
 from anystride.lab.bench.base import Bench, Setup
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.steps import Trainee, sgd
 from anystride.lab.bench.timing import in_turn
-from anystride.lab.config import RunConfig
-from anystride.lab.paper.datasets import facts
+from anystride.lab.models.network import in_fast_layout
+from anystride.lab.paper.datasets import dataset_facts
 from anystride.lab.paper.plan import build_network
 from anystride.lab.paper.recipe import METHODS, TITLES
 from anystride.lab.paper.table3 import RECIPE, STARTS
-from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
 
 DATA = "cifar10"
 SEEDS = 3
@@ -38,18 +39,18 @@ def measure(setup: Setup) -> dict[str, Any]:
     recipe = runs["strided"]
     batch = 2 if setup.quick else CPU_BATCH if setup.on_cpu else recipe.batch_size
     width = 2 if setup.quick else recipe.width
-    known = facts(DATA, recipe)
+    known = dataset_facts(DATA, recipe)
     labels = torch.randint(known.classes, (batch,), device=setup.device)
     images = torch.randn(batch, *known.shape, device=setup.device)
     trainees, costs = {}, {}
     for number, (method, run) in enumerate(runs.items()):
-        setup.tell(number, len(runs) + 1, TITLES[method])
+        setup.announce(number, len(runs) + 1, TITLES[method])
         network, shape = build_network(replace(run, width=width))
         costs[method] = int(macs(network, torch.empty(1, *shape)).item())
-        network.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as trained
+        network = in_fast_layout(network).to(setup.device)
         optimiser = sgd(network, run.weight_decay)
         trainees[method] = Trainee(network, images, optimiser, lambda logits: cross_entropy(logits, labels))
-    setup.tell(len(runs), len(runs) + 1, "all in turn")
+    setup.announce(len(runs), len(runs) + 1, "all in turn")
     times = in_turn({method: each.training for method, each in trainees.items()}, setup.repeats, setup.device)
     seen = recipe.epochs * known.train * len(STARTS) * SEEDS
     rows = []
@@ -75,9 +76,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     }
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Rates and hours."""
-    settings = record["settings"]
+    settings = record.settings
     cells = tuple(
         (
             TITLES[row["method"]],
@@ -87,13 +88,13 @@ def sheets(record: Record) -> list[Sheet]:
             millions(row["macs"]),
             factor(row["hours"]),
         )
-        for row in record["rows"]
+        for row in record.rows
     )
     runs = settings["runs_per_method"]
     notes = [
         f"Hours: {runs} runs of {settings['epochs']} epochs of {settings['training_images']:,} images (six starts, "
         "three seeds), all at the rate of the first start, without loading and evaluation. The paper's "
-        f"{len(PAPER) * runs} runs per data set, three methods: {factor(record['hours_of_the_paper'])} hours."
+        f"{len(PAPER) * runs} runs per data set, three methods: {factor(record.found['hours_of_the_paper'])} hours."
     ]
     if settings["batch_size"] != settings["batch_size_of_the_recipe"]:
         notes.append(f"Batch {settings['batch_size']} instead of the recipe's {settings['batch_size_of_the_recipe']}.")

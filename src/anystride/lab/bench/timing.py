@@ -28,7 +28,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Contestant:
-    """``run`` is timed; ``prepare`` comes before each run and is not."""
+    """`run` is timed; `prepare` comes before each run and is not."""
 
     run: Callable[[], object]
     prepare: Callable[[], object] = _nothing
@@ -95,7 +95,7 @@ MEMORY = {
 
 
 def peak_bytes(contestant: Contestant, device: torch.device, held: Iterable[Tensor]) -> int:
-    """Peak of one run that is not the first, added to the bytes of ``held``: what is there before."""
+    """Peak of one run that is not the first, added to the bytes of `held`: what is there before."""
     contestant.prepare()
     contestant.run()
     contestant.prepare()

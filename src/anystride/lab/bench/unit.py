@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from anystride import DiffStride2d, macs
 from anystride.lab.bench.base import Bench, Setup
 from anystride.lab.bench.moves import Moves
+from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet, factor, millions, milliseconds
 from anystride.lab.bench.timing import Contestant, in_turn
-from anystride.lab.record import Record
 
 RAMPS = ("inner", "outer")
 
@@ -58,7 +58,7 @@ def cases(on_cpu: bool, quick: bool) -> list[Case]:
 class Pair(nn.Module):
     """Both layers, (N, C, H, W) to a smaller map: called one after the other, or as one unit."""
 
-    def __init__(self, convolution: nn.Module, ramp: str, unit: bool) -> None:
+    def __init__(self, convolution: nn.Module, ramp: Any, unit: bool) -> None:
         super().__init__()
         self.convolution, self.pool, self.unit = convolution, DiffStride2d(2.0, ramp=ramp), unit
 
@@ -72,7 +72,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     chosen = cases(setup.on_cpu, setup.quick)
     rows = []
     for number, case in enumerate(chosen):
-        setup.tell(number, len(chosen), case.title)
+        setup.announce(number, len(chosen), case.title)
         rows += _measure(case, setup)
     settings = {"step": "forward and backward; strides move before each", "stride": 2, "smoothness": 4}
     return {"settings": settings, "rows": rows}
@@ -118,12 +118,12 @@ def _contestant(layer: nn.Module, x: Tensor) -> Contestant:
     return Contestant(lambda: layer(x).backward(grad), prepare)
 
 
-def sheets(record: Record) -> list[Sheet]:
+def sheets(record: BenchRecord) -> list[Sheet]:
     """Times beside the strided convolution's, one sheet per ramp."""
     found = []
     for ramp in RAMPS:
         cells = []
-        for row in record["rows"]:
+        for row in record.rows:
             if row["ramp"] != ramp:
                 continue
             strided = row["strided"]

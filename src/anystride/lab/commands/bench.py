@@ -1,4 +1,4 @@
-"""``anystride bench``."""
+"""`anystride bench`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console, writable
+from anystride.lab.commands.parsing import Parser, whole
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, whole
 
 OUT = Path("results/performance")
 TABLES = {
@@ -66,7 +66,7 @@ def execute(options: argparse.Namespace) -> None:
     from anystride.lab.bench.base import Setup
     from anystride.lab.bench.catalogue import TABLES
     from anystride.lab.bench.page import record_path
-    from anystride.lab.bench.watch import watching
+    from anystride.lab.bench.progress import showing_progress
     from anystride.lab.record import write
 
     present = torch.cuda.is_available()
@@ -75,10 +75,10 @@ def execute(options: argparse.Namespace) -> None:
     device = torch.device(options.device or ("cuda" if present else "cpu"))
     bench, folder, screen = TABLES[options.table], writable(options.out), console()
     repeats = bench.rounds(device, options.quick, options.repeats)
-    with watching(screen) as tell:
-        record = bench.record(Setup(device, repeats, options.quick, options.compiled, tell))
+    with showing_progress(screen) as announce:
+        record = bench.record(Setup(device, repeats, options.quick, options.compiled, announce))
     path = record_path(folder, bench.name, device.type)
-    write(record, path)
+    write(record.to_json(), path)
     for sheet in bench.sheets(record):
         screen.print(sheet.table())
         for note in sheet.notes:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,14 +29,3 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=140)
-
-
-def add_data(group: argparse._ArgumentGroup | Parser) -> None:
-    """The options about data sets that several commands have."""
-    group.add_argument(
-        "--root",
-        type=Path,
-        metavar="DIR",
-        help="folder of the data sets (default $ANYSTRIDE_DATA, ~/.cache/anystride)",
-    )
-    group.add_argument("--download", action="store_true", help="fetch a data set that is not there")

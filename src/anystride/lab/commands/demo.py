@@ -1,4 +1,4 @@
-"""``anystride demo``."""
+"""`anystride demo`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console, writable
-from anystride.lab.config import RunConfig
-from anystride.lab.options import Parser, whole
+from anystride.lab.commands.options import add_run_option
+from anystride.lab.commands.parsing import Parser, whole
+from anystride.lab.run.config import RunConfig
 
 QUICK = {"width": 4, "epochs": 4, "train_size": 1400, "test_size": 300}
 
@@ -20,18 +21,14 @@ def add(commands: Commands[Parser]) -> None:
         "Print a table, save pictures, records and checkpoints. Minutes on a CPU; finished runs are not repeated."
     )
     parser = commands.add_parser("demo", help="watch a network recover from badly chosen strides", description=text)
-    default = RunConfig()
+    usual = RunConfig()
     parser.add_argument("--quick", action="store_true", help="a smaller model, fewer scenes and epochs: see it work")
     parser.add_argument("--seeds", type=whole(1), default=1, metavar="N", help="runs per method and start (default 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/demo, with --quick runs/demo-quick")
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
-    for name, attribute, low, text in (
-        ("--width", "width", 1, "channels of the first stage; the paper's is 64"),
-        ("--epochs", "epochs", 1, "passes over the training scenes"),
-        ("--scenes", "train_size", 1, "training scenes"),
-    ):
-        both = f"{text} (default {getattr(default, attribute)}, with --quick {QUICK[attribute]})"
-        parser.add_argument(name, dest=attribute, type=whole(low), metavar="N", help=both)
+    for name, flag in (("width", ""), ("epochs", ""), ("train_size", "--scenes")):
+        note = f" (default {getattr(usual, name)}, with --quick {QUICK[name]})"
+        add_run_option(parser, name, flag=flag, note=note)
     parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
 
 
@@ -39,6 +36,6 @@ def execute(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("width", "epochs", "train_size") if getattr(options, name)}
     settings = {**(QUICK if options.quick else {}), **given}
     folder = writable(options.out or Path("runs") / ("demo-quick" if options.quick else "demo"))
-    from anystride.lab.demo import Demo, demonstrate
+    from anystride.lab.paper.demo import Demo, demonstrate
 
     demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())

@@ -1,4 +1,4 @@
-"""``anystride export``."""
+"""`anystride export`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console
-from anystride.lab.options import Parser
+from anystride.lab.commands.parsing import Parser
 
 TARGETS = ("onnx", "pt2")
 """Repeats what lies behind slow imports; a test holds them equal."""
@@ -26,6 +26,6 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from anystride.lab.export import export
+    from anystride.lab.run.export import export
 
     export(options.run, options.to, options.out, console())

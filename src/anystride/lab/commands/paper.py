@@ -1,4 +1,4 @@
-"""``anystride paper``."""
+"""`anystride paper`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anystride.lab.commands.common import Commands, add_data, console, writable
-from anystride.lab.commands.train import PRECISIONS
+from anystride.lab.commands.common import Commands, console, writable
+from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, environment
+from anystride.lab.commands.parsing import Parser, number, share, whole
 from anystride.lab.errors import UsageError
-from anystride.lab.options import Parser, number, share, whole
 
 if TYPE_CHECKING:
-    from anystride.lab.paper.grid import Order
+    from anystride.lab.paper.grid import GridRequest
 
 CHANGES = ("width", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile")
 """Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""
@@ -37,29 +37,18 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
     parser.add_argument("--only", default="", metavar="NAME", help="only runs whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="default runs/paper")
-    add_data(parser)
+    add_data_folder(parser)
 
     changes = parser.add_argument_group("changes of every run (default: the protocol's)")
-    for flag, low, text in (
-        ("--width", 1, "channels of the first stage"),
-        ("--train-size", 1, "training examples of a stand-in"),
-        ("--test-size", 1, "test examples of a stand-in"),
-        ("--batch-size", 2, "examples per step, on all devices together"),
-        ("--accumulate", 1, "parts of a step, one after the other: less memory, the same steps"),
-    ):
-        changes.add_argument(flag, type=whole(low), metavar="N", help=text)
-    changes.add_argument("--precision", choices=PRECISIONS, help="bf16-mixed: half the memory of maps; digits change")
-    changes.add_argument(
-        "--compile", action="store_true", default=None, help="torch.compile: recompiles while map sizes move"
-    )
+    for name in CHANGES:
+        add_run_option(changes, name)
 
     where = parser.add_argument_group("where")
     where.add_argument("--executor", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     where.add_argument(
         "--gpus-per-run", type=number(0), metavar="X", help="with ray; 0.25 puts four runs on one GPU (default 1, or 0)"
     )
-    where.add_argument("--devices", type=whole(1), default=1, metavar="N", help="GPUs or processes of a run, per node")
-    where.add_argument("--nodes", type=whole(1), default=1, metavar="N", help="machines of one run: torchrun or SLURM")
+    add_processes(where)
     parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
 
 
@@ -72,18 +61,18 @@ def execute(options: argparse.Namespace) -> None:
     if options.recipe in MEASUREMENTS:
         _measure(options)
         return
-    from anystride.lab.paper.grid import Order
+    from anystride.lab.paper.grid import GridRequest
 
     if options.recipe not in RECIPES:
         known = ", ".join((*RECIPES, *MEASUREMENTS))
         raise UsageError(f"RECIPE must be {LIST} or one of {known}, got {options.recipe!r}")
     changes = {name: getattr(options, name) for name in CHANGES if getattr(options, name) is not None}
     dataset = options.dataset or RECIPES[options.recipe].datasets[0]
-    order = Order(options.recipe, dataset, options.budget, options.seeds, changes)
+    request = GridRequest(options.recipe, dataset, options.budget, options.seeds, changes)
     if options.plan:
-        _plan(order, options)
+        _plan(request, options)
     else:
-        _run(order, options)
+        _run(request, options)
 
 
 def _list() -> None:
@@ -102,8 +91,9 @@ def _list() -> None:
 def _measure(options: argparse.Namespace) -> None:
     import torch
 
+    from anystride.lab.bench.table_a2 import measure
     from anystride.lab.paper.catalogue import MEASUREMENTS
-    from anystride.lab.paper.grid import keep
+    from anystride.lab.paper.grid import save_measurement
     from anystride.lab.paper.show import measurement_table
 
     measurement, screen, paper = MEASUREMENTS[options.recipe], console(), torch.cuda.is_available()
@@ -114,43 +104,42 @@ def _measure(options: argparse.Namespace) -> None:
         screen.print(text, highlight=False)
         return
     folder = writable(options.out)
-    values = measurement.measure(width, batch_size, repeats)
+    values = measure(width, batch_size, repeats)
     screen.print(measurement_table(measurement, values))
-    screen.print(f"In {keep(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
+    screen.print(f"In {save_measurement(measurement.name, values, folder)}", highlight=False, soft_wrap=True)
 
 
-def _plan(order: Order, options: argparse.Namespace) -> None:
+def _plan(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.grid import record_in
     from anystride.lab.paper.plan import estimate
     from anystride.lab.paper.show import plan_table
 
-    grid = order.grid().resolve(record_in(options.out))
+    grid = request.grid().resolve(record_in(options.out))
     console().print(plan_table(grid, estimate(grid), record_in(options.out)))
 
 
-def _run(order: Order, options: argparse.Namespace) -> None:
+def _run(request: GridRequest, options: argparse.Namespace) -> None:
     folder = writable(options.out)
-    from anystride.lab.experiment import Place
     from anystride.lab.paper.grid import Executor, launched, record_in
     from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
-    from anystride.lab.parallel import run_all, run_each_alone, run_in_turn
+    from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
 
-    place = Place(options.root, options.download, options.devices, options.nodes)
+    processes = environment(options)
     run: Executor = run_all
     if options.executor == "ray":
-        if place.world > 1:
+        if processes.world > 1:
             raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
-        from anystride.lab.cluster import run_all_on_ray
+        from anystride.lab.run.on_ray import run_all_on_ray
 
         run = partial(run_all_on_ray, gpus=options.gpus_per_run)
-    elif place.world > 1:
+    elif processes.world > 1:
         run = run_in_turn if launched() else run_each_alone
-        if place.nodes > 1 and not launched():
-            raise UsageError(f"--nodes {place.nodes} needs a launcher: torchrun or srun, one process per device")
+        if processes.nodes > 1 and not launched():
+            raise UsageError(f"--nodes {processes.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    screen.quiet = not place.is_first
-    grid, problems = make(order, folder, place, run, screen, options.only)
+    screen.quiet = not processes.is_first
+    grid, problems = make(request, folder, processes, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

@@ -1,4 +1,4 @@
-"""``anystride report``."""
+"""`anystride report`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from anystride.lab.commands.common import Commands, console
-from anystride.lab.options import Parser
+from anystride.lab.commands.parsing import Parser
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -22,7 +22,7 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def execute(options: argparse.Namespace) -> None:
-    from anystride.lab.report import report
+    from anystride.lab.report.html.page import report
 
     path = report(options.results, options.out or options.results / "report.html")
     console().print(f"The page is {path}", highlight=False, soft_wrap=True)

@@ -40,13 +40,13 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normalise(images: Tensor, mean: Sequence[float], sd: Sequence[float]) -> Tensor:
-    """uint8 images as float32 of mean 0 and standard deviation 1; ``mean`` and ``sd`` (C,) are those of [0, 1]."""
+    """uint8 images as float32 of mean 0 and standard deviation 1; `mean` and `sd` (C,) are those of [0, 1]."""
     mean, sd = tuple(mean), tuple(sd)
     return (images.float() / 255 - _per_channel(mean, images.device)) / _per_channel(sd, images.device)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """float32 images of ``size`` x ``size``, bilinear; smaller ones are smoothed first, against aliases."""
+    """float32 images of `size` x `size`, bilinear; smaller ones are smoothed first, against aliases."""
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
         return images

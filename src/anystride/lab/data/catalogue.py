@@ -6,9 +6,9 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from anystride.lab.config import SCENES, RunConfig
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
+from anystride.lab.run.config import SCENES, RunConfig
 
 ROOT = "ANYSTRIDE_DATA"
 """The environment variable that names the folder of all data sets."""
@@ -21,7 +21,7 @@ def default_root() -> Path:
 
 
 def open_source(config: RunConfig, root: Path | None = None, download: bool = False) -> Source:
-    """The examples that a configuration asks for; ``download`` fetches a data set that is not under ``root``.
+    """The examples that a configuration asks for; `download` fetches a data set that is not under `root`.
 
     Raises UsageError for data that are missing or broken, before any training starts.
     """

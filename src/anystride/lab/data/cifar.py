@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.augment import crop_and_flip, normalise, resize
 from anystride.lab.data.download import Remote, fetch, unpack
 from anystride.lab.data.source import Source, TensorSource
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 HOST = "https://www.cs.toronto.edu/~kriz/"
 SIDE = 32
@@ -30,8 +30,8 @@ PIXELS = CHANNELS * SIDE * SIDE
 class Layout:
     """How one of the two sets is stored: its archive, the folder in it, and the number of records of each file.
 
-    A record is ``label_bytes`` labels of one byte each, the last of which is the class, and the red, the green and
-    the blue pixels in rows. ``mean`` and ``sd`` are those of the training set's channels, in [0, 1].
+    A record is `label_bytes` labels of one byte each, the last of which is the class, and the red, the green and
+    the blue pixels in rows. `mean` and `sd` are those of the training set's channels, in [0, 1].
     """
 
     archive: str
@@ -80,9 +80,9 @@ LAYOUTS = {
 
 
 def open_cifar(config: RunConfig, root: Path, download: bool) -> Source:
-    """The set that ``config.data`` names, from ``root / config.data``, in images of ``config.image_size``.
+    """The set that `config.data` names, from `root / config.data`, in images of `config.image_size`.
 
-    With ``download`` a set that is absent or incomplete is fetched first. Raises UsageError for a set that is absent,
+    With `download` a set that is absent or incomplete is fetched first. Raises UsageError for a set that is absent,
     a file of the wrong size, and a label or a list of classes that cannot be.
     """
     layout = LAYOUTS[config.data]

@@ -41,7 +41,7 @@ class ArchiveError(UsageError):
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch. ``checksum`` is "sha256:..." or "md5:..." as its publishers state it, empty where none is known:
+    """A file to fetch. `checksum` is "sha256:..." or "md5:..." as its publishers state it, empty where none is known:
     then the length that the server announces and the archive's own checksums have to do."""
 
     url: str
@@ -75,11 +75,11 @@ Meter = Callable[[str, "int | None"], AbstractContextManager[Advance]]
 def obtain(
     folder: Path, needed: Sequence[str], remotes: Sequence[Remote], page: str, title: str, download: bool
 ) -> None:
-    """Make sure that ``folder`` holds the files ``needed`` (relative paths).
+    """Make sure that `folder` holds the files `needed` (relative paths).
 
-    Without ``download`` a missing file is a UsageError that names it, the page to get it from and the remedy. Archives
+    Without `download` a missing file is a UsageError that names it, the page to get it from and the remedy. Archives
     that were unpacked before are not fetched again; an archive is deleted once it is unpacked. While a download of
-    several parts has not come to its end, ``folder`` counts as incomplete whatever it holds.
+    several parts has not come to its end, `folder` counts as incomplete whatever it holds.
     """
     missing = _missing(folder, needed)
     begun = folder / ".incomplete"
@@ -131,7 +131,7 @@ def _missing(folder: Path, needed: Sequence[str]) -> list[str]:
 
 
 def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
-    """Download into ``folder``; an earlier attempt is continued. The file has its name only when it is whole and right.
+    """Download into `folder`; an earlier attempt is continued. The file has its name only when it is whole and right.
 
     Raises UsageError when the server cannot be reached, ends early or sends something else than the checksum says.
     """
@@ -168,7 +168,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def _receive(url: str, part: Path, meter: Meter) -> None:
-    """Append to ``part`` what it lacks; OSError when the connection ends before the announced length."""
+    """Append to `part` what it lacks; OSError when the connection ends before the announced length."""
     if not url.startswith(("https://", "http://")):
         raise UsageError(f"only http and https addresses can be downloaded, got {url}")
     have = part.stat().st_size if part.is_file() else 0
@@ -205,7 +205,7 @@ def _length(response: HTTPResponse) -> int | None:
 
 
 def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
-    """Unpack a tar or zip archive into ``folder``: all of it or nothing.
+    """Unpack a tar or zip archive into `folder`: all of it or nothing.
 
     Only plain files and folders are written. Raises ArchiveError for an archive that is damaged or that holds an
     absolute path, one that leaves the folder, a link or a device, and UsageError where nothing can be written.

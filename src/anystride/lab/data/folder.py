@@ -1,4 +1,4 @@
-"""A folder of images laid out by class, ``<class>/<image>``, or two of them named ``train`` and ``test`` or ``val``."""
+"""A folder of images laid out by class, `<class>/<image>`, or two of them named `train` and `test` or `val`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Labelled = list[tuple[Path, int]]
 
 
 def folder_task(folder: Path, image_size: int, seed: int) -> TensorSource:
-    """Read every image into memory as RGB of ``image_size`` x ``image_size``.
+    """Read every image into memory as RGB of `image_size` x `image_size`.
 
-    With a ``train/`` folder the test images come from ``test/`` or ``val/``; without one, a fifth of the images is
+    With a `train/` folder the test images come from `test/` or `val/`; without one, a fifth of the images is
     split off, stratified by class, by the seed.
 
     Raises UsageError for a folder that is missing, has no classes, has a class without images, or holds a file that

@@ -1,4 +1,4 @@
-"""ImageNet (Deng et al., 2009) from its usual folders, ``root/imagenet/{train,val}/<class>/<image>.JPEG``.
+"""ImageNet (Deng et al., 2009) from its usual folders, `root/imagenet/{train,val}/<class>/<image>.JPEG`.
 
 Images are decoded when they are needed, by worker processes. Training images are cropped as by Szegedy et al. (2015)
 and flipped (section 3.2). For testing the shorter side is resized to 256 and the centre of 224 x 224 is kept; other
@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.augment import normalise
 from anystride.lab.data.listing import Listing, Names, find_images, listing
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 SITE = "https://image-net.org/download.php"
 SPLITS = ("train", "val")
@@ -63,7 +63,7 @@ class ImageNet(Source):
         self.train, self.test, self.image_size, self.workers = train, test, image_size, workers
         self.heads = {"class": train.classes}
         self.train_length, self.test_length, self.test_rows = len(train), len(test), TEST_ROWS
-        self.counts = _counts(len(train), len(test), len(train.classes))
+        self.counts = counts_line(len(train), len(test), len(train.classes))
         self.example, _ = self.test_batch(torch.tensor([0]))
 
     def to(self, device: torch.device) -> ImageNet:
@@ -84,7 +84,7 @@ class ImageNet(Source):
 
 
 def open_imagenet(config: RunConfig, root: Path, download: bool) -> Source:
-    """ImageNet from ``root / "imagenet"`` in images of ``config.image_size``; any set with these folders is taken.
+    """ImageNet from `root / "imagenet"` in images of `config.image_size`; any set with these folders is taken.
 
     It cannot be downloaded without an account. Raises UsageError for a split that is missing, class folders that are
     missing or empty, and validation classes that are not trained on. A file that cannot be decoded raises one that
@@ -129,7 +129,7 @@ def _check(train: Names, test: Names, folder: Path) -> None:
             raise UsageError(f"--data imagenet has no image of class {empty!r}: add some to {str(folder / split)!r}")
 
 
-def _counts(train: int, test: int, classes: int) -> str:
+def counts_line(train: int, test: int, classes: int) -> str:
     found = f"imagenet: {train:,} training and {test:,} validation images, {classes:,} classes"
     if (train, test, classes) == PUBLISHED:
         return f"{found}, as published"
@@ -147,7 +147,7 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def training_view(image: Image.Image, size: int, draws: Sequence[float]) -> Image.Image:
-    """A random crop, resized to ``size`` x ``size``, and in half the cases flipped; ``draws`` (DRAWS,) in [0, 1)."""
+    """A random crop, resized to `size` x `size`, and in half the cases flipped; `draws` (DRAWS,) in [0, 1)."""
     crop = image.crop(random_box(image.width, image.height, draws)).resize((size, size), Image.Resampling.BILINEAR)
     return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws[-1] < 0.5 else crop
 
@@ -171,7 +171,7 @@ def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
 
 
 def testing_view(image: Image.Image, size: int) -> Image.Image:
-    """The centre, ``size`` x ``size``, of the image whose shorter side was resized to 256 / 224 of it."""
+    """The centre, `size` x `size`, of the image whose shorter side was resized to 256 / 224 of it."""
     short = round(size * TEST_RESIZE)
     shorter = min(image.size)
     width, height = (short if side == shorter else int(short * side / shorter) for side in image.size)

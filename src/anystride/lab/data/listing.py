@@ -1,4 +1,4 @@
-"""The files of ``<folder>/<class>/<image>``, a million and more: listed once, and again where a folder changed."""
+"""The files of `<folder>/<class>/<image>`, a million and more: listed once, and again where a folder changed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Names = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Listing:
-    """``names`` (n,) are the files' names as bytes: a list of a million strings would be copied into every worker
-    process, because counting references writes to them. ``labels`` (n,) int64 count through ``classes``."""
+    """`names` (n,) are the files' names as bytes: a list of a million strings would be copied into every worker
+    process, because counting references writes to them. `labels` (n,) int64 count through `classes`."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -44,7 +44,7 @@ class Listing:
 
 
 def listing(folder: Path, names: Names, classes: Sequence[str]) -> Listing:
-    """The files ``names`` of ``folder`` with labels that count through ``classes``."""
+    """The files `names` of `folder` with labels that count through `classes`."""
     files = [os.fsencode(name) for label in classes for name in names[label]]
     counts = torch.tensor([len(names[label]) for label in classes])
     return Listing(folder, tuple(classes), np.array(files), torch.arange(len(classes)).repeat_interleave(counts))
@@ -53,7 +53,7 @@ def listing(folder: Path, names: Names, classes: Sequence[str]) -> Listing:
 def find_images(folder: Path) -> Names:
     """The images of each class folder; an empty list for a class without any.
 
-    What was found is kept in the file ``.<folder>-files.json`` beside the folder, with each class folder's time of
+    What was found is kept in the file `.<folder>-files.json` beside the folder, with each class folder's time of
     change: a later call reads a thousand time stamps instead of a million names. Where that file cannot be written,
     every call lists the folders.
     """

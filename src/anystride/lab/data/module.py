@@ -19,12 +19,12 @@ PRIME = 1_000_003
 
 
 class TrainParts(Sampler[Part]):
-    """The micro-batches of one epoch that belong to one of ``world`` processes.
+    """The micro-batches of one epoch that belong to one of `world` processes.
 
-    A step's ``batch_size`` rows are cut into accumulate * world parts: process ``rank`` has the part ``rank`` of each
-    ``world`` in turn. Rows and random numbers of a part follow from (seed, epoch, number of the part) and nothing else:
+    A step's `batch_size` rows are cut into accumulate * world parts: process `rank` has the part `rank` of each
+    `world` in turn. Rows and random numbers of a part follow from (seed, epoch, number of the part) and nothing else:
     a run that is interrupted and resumed sees the same batches as one that is not, and two processes see what one
-    process sees that accumulates two parts. Lightning calls `set_epoch`. Without ``steps`` an epoch is one pass, and
+    process sees that accumulates two parts. Lightning calls `set_epoch`. Without `steps` an epoch is one pass, and
     its last, incomplete step is dropped.
     """
 
@@ -58,7 +58,7 @@ class TrainParts(Sampler[Part]):
 
 
 class TrainBatches(Dataset[Batch]):
-    """A source's training batches by `Part`, mixed with themselves where ``mixup`` is above zero."""
+    """A source's training batches by `Part`, mixed with themselves where `mixup` is above zero."""
 
     def __init__(self, source: Source, mixup: float) -> None:
         self.source, self.mixup = source, mixup

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anystride.lab.config import SCENES
+from anystride.lab.run.config import SCENES
 
 SOUND = (
     "notes-instrument",
@@ -19,5 +19,5 @@ JOIN = "+"
 
 
 def is_known(data: str) -> bool:
-    """Whether ``data`` names a data set, or several tasks of sound; anything else is a folder."""
+    """Whether `data` names a data set, or several tasks of sound; anything else is a folder."""
     return data in IMAGES or all(name in SOUND for name in data.split(JOIN))

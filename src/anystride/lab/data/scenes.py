@@ -39,7 +39,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Scenes:
-    """``images`` (n, 1, 32, 32) float32 in [0, 1]; ``labels`` (n,) int64; ``digits`` (n, 1 + FRAGMENTS) int64, the
+    """`images` (n, 1, 32, 32) float32 in [0, 1]; `labels` (n,) int64; `digits` (n, 1 + FRAGMENTS) int64, the
     rows of scikit-learn's data set that a scene shows, the whole digit first."""
 
     images: Tensor
@@ -48,7 +48,7 @@ class Scenes:
 
 
 def make_scenes(split: Split, n: int, seed: int) -> Scenes:
-    """Draw ``n`` scenes of one split; the same arguments give the same scenes, bit for bit, on any machine."""
+    """Draw `n` scenes of one split; the same arguments give the same scenes, bit for bit, on any machine."""
     pixels, _ = _digits()
     rng = np.random.default_rng([seed, ("train", "test").index(split)])
 
@@ -90,7 +90,7 @@ def digits_of(split: Split) -> Integers:
 
 
 def _draw(rng: np.random.Generator, split: Split, classes: Integers) -> Integers:
-    """One random digit of the split for each entry of ``classes``: rows of the data set, same shape."""
+    """One random digit of the split for each entry of `classes`: rows of the data set, same shape."""
     _, class_of = _digits()
     rows = digits_of(split)
     rows = rows[np.argsort(class_of[rows], kind="stable")]
@@ -111,7 +111,7 @@ def _rectangles(rng: np.random.Generator, n: int) -> Floats:
 
 
 def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers]:
-    """The index of one square of each canvas, from its top left ``corners`` (n, 2) in rows and columns."""
+    """The index of one square of each canvas, from its top left `corners` (n, 2) in rows and columns."""
     offset = np.arange(side)
     rows = corners[:, 0, None, None] + offset[:, None]
     columns = corners[:, 1, None, None] + offset
@@ -121,7 +121,7 @@ def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers
 def scene_task(train_size: int, test_size: int, seed: int, image_size: int = CANVAS) -> TensorSource:
     """The scenes of one run: fixed sets that follow from the seed, from two disjoint sets of digits.
 
-    They are drawn at 32x32 and resized on the device where another ``image_size`` is asked for.
+    They are drawn at 32x32 and resized on the device where another `image_size` is asked for.
     """
     train, test = make_scenes("train", train_size, seed), make_scenes("test", test_size, seed)
     prepare = None if image_size == CANVAS else partial(resize, size=image_size)

@@ -19,9 +19,9 @@ Self = TypeVar("Self", bound="Source")
 class Source(ABC):
     """Labelled examples for training and for testing, of one task or of several.
 
-    ``heads`` maps each task to its classes. Labels count through the classes of all tasks in this order: a label also
-    says which task it belongs to. ``example`` (1, C, H, W) is one input as the network sees it, on the CPU.
-    ``counts`` says in a line for people what was found. ``workers`` processes make the training batches, 0 for none.
+    `heads` maps each task to its classes. Labels count through the classes of all tasks in this order: a label also
+    says which task it belongs to. `example` (1, C, H, W) is one input as the network sees it, on the CPU.
+    `counts` says in a line for people what was found. `workers` processes make the training batches, 0 for none.
     """
 
     heads: dict[str, tuple[str, ...]]
@@ -40,20 +40,20 @@ class Source(ABC):
         return tuple(name for classes in self.heads.values() for name in classes)
 
     def to(self: Self, device: torch.device) -> Self:
-        """The same source, whose batches are made on ``device``."""
+        """The same source, whose batches are made on `device`."""
         moved = copy.copy(self)
         moved.device = device
         return moved
 
     def train_order(self, length: int, generator: torch.Generator) -> Tensor:
-        """``length`` rows of the training examples: as many passes as it takes, each in an order of its own."""
+        """`length` rows of the training examples: as many passes as it takes, each in an order of its own."""
         passes = -(-length // self.train_length)
         orders = [torch.randperm(self.train_length, generator=generator) for _ in range(passes)]
         return torch.cat(orders)[:length]
 
     @abstractmethod
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        """Inputs and labels of training examples; whatever is random follows from the CPU's ``generator``."""
+        """Inputs and labels of training examples; whatever is random follows from the CPU's `generator`."""
 
     @abstractmethod
     def test_batch(self, rows: Tensor) -> Batch:
@@ -63,7 +63,7 @@ class Source(ABC):
 class TensorSource(Source):
     """Images that all lie in the device's memory: (n, C, H, W), float32 in [0, 1] or uint8, with labels (n,) int64.
 
-    ``augment(images, generator)`` changes training images, ``prepare(images)`` makes float32 inputs of what is stored;
+    `augment(images, generator)` changes training images, `prepare(images)` makes float32 inputs of what is stored;
     both work on whole batches.
     """
 

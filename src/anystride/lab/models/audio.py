@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place, pooled
+from anystride.lab.models.downsample import Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
+from anystride.lab.models.spec import NetworkSpec
 
 CHANNELS = (64, 128, 256, 256, 512, 512)
 """Of the six blocks, at the paper's width of 64."""
@@ -25,11 +26,9 @@ class AudioBlock(nn.Module):
     Shapes: (N, channels_in, time, frequency) to (N, channels_out, t, f), with (t, f) decided by the downsampler.
     """
 
-    def __init__(
-        self, channels_in: int, channels_out: int, stride: Stride, downsampler: str, options: PoolOptions
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: Stride, spec: NetworkSpec) -> None:
         super().__init__()
-        (along_time, along_frequency), self.pool = place(downsampler, stride, options)
+        (along_time, along_frequency), self.pool = conv_stride_and_pool(spec, stride)
         self.conv_time = nn.Conv2d(channels_in, channels_out, (3, 1), stride=(along_time, 1), padding=(1, 0))
         self.norm_time = nn.BatchNorm2d(channels_out)
         self.conv_frequency = nn.Conv2d(channels_out, channels_out, (1, 3), stride=(1, along_frequency), padding=(0, 1))
@@ -44,22 +43,12 @@ class AudioBlock(nn.Module):
 class AudioNet(Network):
     """Six blocks, the maximum over the map, a linear head per task: (N, in_channels, time, frequency) to logits."""
 
-    def __init__(
-        self,
-        heads: int | Sequence[int],
-        in_channels: int,
-        width: int,
-        downsampler: str,
-        strides: Sequence[Stride],
-        options: PoolOptions,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, strides: Sequence[Stride]) -> None:
         super().__init__()
-        channels = [in_channels, *(max(1, each * width // 64) for each in CHANNELS)]
+        channels = [spec.in_channels, *(max(1, each * spec.width // 64) for each in CHANNELS)]
         blocks = zip(channels, channels[1:], strides, strict=False)
-        self.stages = nn.Sequential(
-            *(AudioBlock(before, after, stride, downsampler, options) for before, after, stride in blocks)
-        )
-        self.classify = linear_heads(channels[-1], heads)
+        self.stages = nn.Sequential(*(AudioBlock(before, after, stride, spec) for before, after, stride in blocks))
+        self.classify = linear_heads(channels[-1], spec.heads)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -71,23 +60,19 @@ class AudioNet(Network):
         return logits
 
 
-def audio(
-    heads: int | Sequence[int],
-    in_channels: int = 1,
-    width: int = 64,
-    downsampler: str = "outer",
-    strides: Sequence[float | Sequence[float]] = STRIDES,
-    smoothness: float = 4.0,
-    shared: bool = False,
-) -> AudioNet:
+def audio(spec: NetworkSpec) -> AudioNet:
     """Build the network for log-mel spectrograms (N, in_channels, time, frequency) of any length.
 
-    ``heads`` is the number of classes of each task. ``strides`` has one entry per block, a number or a (time,
-    frequency) pair; 64 is the paper's ``width``. The other arguments and the errors are those of `resnet18`.
+    Args:
+        spec: strides have one entry per block, a number or a (time, frequency) pair; 64 is the paper's width.
 
-    >>> import torch
-    >>> audio([10, 2], width=4, strides=(2, 2, 1, 2, 1, 2))(torch.zeros(3, 1, 98, 64)).shape
-    torch.Size([3, 12])
+    Raises:
+        ValueError: as `checked_strides`.
+
+    Example:
+        >>> import torch
+        >>> spec = NetworkSpec([10, 2], in_channels=1, width=4, strides=(2, 2, 1, 2, 1, 2))
+        >>> audio(spec)(torch.zeros(3, 1, 98, 64)).shape
+        torch.Size([3, 12])
     """
-    pairs = check(downsampler, strides, {len(CHANNELS): "one per block"}, width, shared)
-    return AudioNet(heads, in_channels, width, downsampler, pairs, PoolOptions(smoothness, shared))
+    return AudioNet(spec, checked_strides(spec, {len(CHANNELS): "one per block"}, STRIDES))

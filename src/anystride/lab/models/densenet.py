@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import PoolOptions, Stride, check, place, pooled
+from anystride.lab.models.downsample import Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
+from anystride.lab.models.spec import NetworkSpec
 
 DEPTH = 121
 DENSE_BLOCKS = 3
@@ -35,32 +36,24 @@ class DenseNet(Network):
     rate; transitions halve the channels. (N, in_channels, H, W) to logits (N, sum of heads).
     """
 
-    def __init__(
-        self,
-        heads: int | Sequence[int],
-        in_channels: int,
-        growth_rate: int,
-        downsampler: str,
-        strides: Sequence[Stride],
-        options: PoolOptions,
-        layers: int = LAYERS,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, strides: Sequence[Stride], layers: int = LAYERS) -> None:
         super().__init__()
         from torchvision.models import DenseNet as Torchvision
 
-        channels = 2 * growth_rate
-        parts = Torchvision(growth_rate, (layers,) * DENSE_BLOCKS, channels).features
+        channels = 2 * spec.width
+        parts = Torchvision(spec.width, (layers,) * DENSE_BLOCKS, channels).features
         # Theirs is ImageNet's, with 7x7 convolution and pooling; here nothing comes between convolution and first norm.
-        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(spec.in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.stem.weight)
         stages = [nn.Sequential(parts.get_submodule("denseblock1"))]
         for number, stride in enumerate(strides, start=1):
-            transition = Transition(parts.get_submodule(f"transition{number}"), place(downsampler, stride, options)[1])
+            _, pool = conv_stride_and_pool(spec, stride)
+            transition = Transition(parts.get_submodule(f"transition{number}"), pool)
             stages.append(nn.Sequential(transition, parts.get_submodule(f"denseblock{number + 1}")))
         self.stages = nn.Sequential(*stages)
-        self.norm = parts.get_submodule("norm5")  # so they call the last norm, however many blocks there are
+        self.norm = parts.get_submodule("norm5")  # torchvision's name of the last norm, however many blocks there are
         assert isinstance(self.norm, nn.BatchNorm2d)
-        self.classify = linear_heads(self.norm.num_features, heads)
+        self.classify = linear_heads(self.norm.num_features, spec.heads)
 
     def forward(self, x: Tensor) -> Tensor:
         features = relu(self.norm(self.stages(self.stem(x)))).mean(dim=(2, 3))
@@ -68,25 +61,23 @@ class DenseNet(Network):
         return logits
 
 
-def densenet_bc(
-    heads: int | Sequence[int],
-    in_channels: int = 3,
-    width: int = 32,
-    downsampler: str = "outer",
-    strides: Sequence[float | Sequence[float]] = (2, 2),
-    smoothness: float = 4.0,
-    shared: bool = False,
-) -> DenseNet:
-    """Build a DenseNet-BC of depth 121 for small images; ``width`` is its growth rate, the paper's is 32.
+def densenet_bc(spec: NetworkSpec) -> DenseNet:
+    """Build a DenseNet-BC of depth 121 for small images.
 
     "A depth of 121" with two downsampling steps is read as Huang et al. build theirs for CIFAR: three equal blocks.
-    That makes 19.5 layers each; 19 are taken, rounding down as implementations do, so that 118 layers have weights.
-    ``strides`` has one entry per transition. ``downsampler`` is "average", "spectral", "outer" or "inner"; average
-    pooling has a window as large as its stride. The other arguments and the errors are those of `resnet18`.
+    That makes 19.5 layers each; 19 are taken, rounded down as implementations do. Then 118 layers have weights.
 
-    >>> import torch
-    >>> densenet_bc(10, width=2, downsampler="average")(torch.zeros(1, 3, 32, 32)).shape
-    torch.Size([1, 10])
+    Args:
+        spec: strides have one entry per transition. The width is the growth rate; the paper's is 32. The method is
+            "average", "spectral", "outer" or "inner"; the window of average pooling is as large as its stride.
+
+    Raises:
+        ValueError: as `checked_strides`.
+
+    Example:
+        >>> import torch
+        >>> densenet_bc(NetworkSpec(10, width=2, method="average"))(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
     """
-    pairs = check(downsampler, strides, {DENSE_BLOCKS - 1: "one per transition"}, width, shared, METHODS)
-    return DenseNet(heads, in_channels, width, downsampler, pairs, PoolOptions(smoothness, shared))
+    counts = {DENSE_BLOCKS - 1: "one per transition"}
+    return DenseNet(spec, checked_strides(spec, counts, (2, 2), METHODS))

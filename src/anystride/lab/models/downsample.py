@@ -4,54 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from anystride import DiffStride2d, SpectralPool2d
+from anystride.lab.models.spec import NetworkSpec
 
 Stride = tuple[float, float]
 """The vertical and the horizontal stride of one downsampler; for sound, along time and along frequency."""
 
 
 @dataclass(frozen=True)
-class PoolOptions:
-    """What a pooling layer needs besides its stride; each kind takes what concerns it.
-
-    ``smoothness`` is R in Eq. 3, ``shared`` asks for one stride for both axes: the learnable ones. ``norm`` is the gain
-    of those that work on frequencies, as in `anystride.DiffStride2d`.
-    """
-
-    smoothness: float = 4.0
-    shared: bool = False
-    norm: str = "forward"
-
-
-@dataclass(frozen=True)
 class Downsampler:
-    """One way to downsample: how to build the pooling layer, or None where the convolutions take the stride.
+    """One way to downsample.
 
-    ``learns`` says whether strides are parameters, ``whole`` whether they must be whole numbers.
+    Args:
+        title: its name for people.
+        pool: makes the pooling layer of a stride, as a specification says; None where the convolutions take the stride.
+        learns: whether strides are parameters.
+        whole: whether strides must be whole numbers.
     """
 
     title: str
-    pool: Callable[[Stride, PoolOptions], nn.Module] | None
+    pool: Callable[[Stride, NetworkSpec], nn.Module] | None
     learns: bool
     whole: bool = False
 
 
-def _diffstride(ramp: str) -> Callable[[Stride, PoolOptions], nn.Module]:
-    def build(stride: Stride, options: PoolOptions) -> nn.Module:
-        start = stride[0] if options.shared else stride
-        return DiffStride2d(start, options.smoothness, shared=options.shared, ramp=ramp, norm=options.norm)
+def _diffstride(ramp: Literal["outer", "inner"]) -> Callable[[Stride, NetworkSpec], nn.Module]:
+    def build(stride: Stride, spec: NetworkSpec) -> nn.Module:
+        start = stride[0] if spec.shared else stride
+        return DiffStride2d(
+            start, spec.smoothness, shared=spec.shared, ramp=ramp, norm=spec.norm, grid=cast(Any, spec.grid)
+        )
 
     return build
 
 
-def _spectral(stride: Stride, options: PoolOptions) -> nn.Module:
-    return SpectralPool2d(stride, norm=options.norm)
+def _spectral(stride: Stride, spec: NetworkSpec) -> nn.Module:
+    return SpectralPool2d(stride, norm=spec.norm)
 
 
-def _average(stride: Stride, _: PoolOptions) -> nn.Module:
+def _average(stride: Stride, _: NetworkSpec) -> nn.Module:
     # Without ceil_mode the samples that do not fill a window at the border are left out, as in DenseNet.
     return nn.AvgPool2d(whole(stride))
 
@@ -63,22 +58,26 @@ DOWNSAMPLERS: dict[str, Downsampler] = {
     "inner": Downsampler("DiffStride, inner", _diffstride("inner"), learns=True),
     "average": Downsampler("average pooling", _average, learns=False, whole=True),
 }
-"""Every method by its name. No network knows more about them than `place` tells."""
+"""Every method by its name. A network knows them by `conv_stride_and_pool` alone."""
 
 METHODS = ("strided", "spectral", "outer", "inner")
 """The methods that can replace a strided convolution; "average" stands in for them in DenseNet only."""
 
 
-def place(downsampler: str, stride: Stride, options: PoolOptions) -> tuple[tuple[int, int], nn.Module]:
-    """The stride of a convolution that downsamples, and the pooling layer that follows it: one of them does nothing."""
-    build = DOWNSAMPLERS[downsampler].pool
+def conv_stride_and_pool(spec: NetworkSpec, stride: Stride) -> tuple[tuple[int, int], nn.Module]:
+    """Share the work between a convolution and the pooling layer that follows it: only one of them downsamples.
+
+    Returns:
+        The stride of the convolution and the pooling layer. Either the first is (1, 1) or the second is an identity.
+    """
+    build = DOWNSAMPLERS[spec.method].pool
     if build is None:
         return whole(stride), nn.Identity()
-    return (1, 1), build(stride, options)
+    return (1, 1), build(stride, spec)
 
 
 def pooled(pool: nn.Module, conv: nn.Module, x: Tensor) -> Tensor:
-    """A convolution and the pooling layer that follows it, as one unit where the layer can."""
+    """Run a convolution and the pooling layer that follows it, as one operation where the layer offers that."""
     plain = isinstance(pool, (nn.Identity, nn.AvgPool2d))
     y: Tensor = pool(conv(x)) if plain else pool(x, convolution=conv)
     return y
@@ -95,34 +94,42 @@ class ConvPool(nn.Module):
         return pooled(self.pool, self.conv, x)
 
 
-def check(
-    downsampler: str,
-    strides: Sequence[float | Sequence[float]],
+def checked_strides(
+    spec: NetworkSpec,
     counts: Mapping[int, str],
-    width: int,
-    shared: bool,
+    usual: Sequence[float | Sequence[float]],
     methods: Sequence[str] = METHODS,
 ) -> list[Stride]:
-    """The strides as pairs, once everything fits together: what each builder of a network begins with.
+    """Check a specification. Every builder begins with this.
 
-    ``counts`` maps the possible numbers of strides to what they belong to.
+    Args:
+        spec: what the network is to be.
+        counts: the possible numbers of strides, and what they belong to.
+        usual: the strides of a specification without any.
+        methods: the methods that the network offers.
 
-    Raises ValueError for a downsampler that is not among ``methods``, a width below 1, a wrong number of strides, a
-    stride below 1, a fractional one where they must be whole, and two different ones of a pair that is to be shared.
+    Returns:
+        The strides as (vertical, horizontal) pairs.
+
+    Raises:
+        ValueError: the method is not among `methods`, the width is below 1, the number of strides is wrong, a stride is
+            below 1, it is fractional where the method needs whole numbers, or a pair that is to be shared has two
+            different strides.
     """
-    if downsampler not in methods:
-        raise ValueError(f"downsampler must be one of {', '.join(methods)}, got {downsampler!r}")
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
+    strides = usual if spec.strides is None else spec.strides
+    if spec.method not in methods:
+        raise ValueError(f"method must be one of {', '.join(methods)}, got {spec.method!r}")
+    if spec.width < 1:
+        raise ValueError(f"width must be at least 1, got {spec.width}")
     if len(strides) not in counts:
         possible = " or ".join(f"{count} entries ({what})" for count, what in counts.items())
         raise ValueError(f"strides must have {possible}, got {len(strides)}")
     pairs = [pair(stride) for stride in strides]
-    kind = DOWNSAMPLERS[downsampler]
+    kind = DOWNSAMPLERS[spec.method]
     if kind.whole and any(round(value) != value for each in pairs for value in each):
         fractional = next(each for each in pairs if any(round(value) != value for value in each))
-        raise ValueError(f"strides of {kind.title} must be whole numbers, got {fractional}; use another downsampler")
-    if shared and kind.learns and any(one != other for one, other in pairs):
+        raise ValueError(f"strides of {kind.title} must be whole numbers, got {fractional}; use another method")
+    if spec.shared and kind.learns and any(one != other for one, other in pairs):
         raise ValueError(f"strides must be equal along both axes when they are shared, got {pairs}")
     return pairs
 
@@ -141,5 +148,5 @@ def whole(stride: Stride) -> tuple[int, int]:
     """A stride of whole numbers as integers; ValueError for any other."""
     vertical, horizontal = round(stride[0]), round(stride[1])
     if (vertical, horizontal) != stride:
-        raise ValueError(f"the stride must be whole numbers here, got {stride}; use another downsampler")
+        raise ValueError(f"the stride must be whole numbers here, got {stride}; use another method")
     return vertical, horizontal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,24 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """Images or spectrograms (N, C, H, W) to logits (N, sum of heads), one task's after the other's.
 
-    ``stages`` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
+    `stages` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
     a stage of full size, entry 0 is the map before it (ResNet-18 with three strides, DenseNet); elsewhere entry 0 is
     the map after it.
     """
 
     stages: nn.Sequential
+
+
+def in_fast_layout(network: nn.Module) -> Any:
+    """The network with its weights in channels last, in which a step takes 0.6 to 0.9 times as long on a CPU.
+
+    One with strided 1x1 convolutions of fewer than 8 channels stays as it is: there torch 2.11 writes beyond its memory
+    in the backward pass of channels last, on some CPUs.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if any(c.in_channels < 8 and max(c.kernel_size) == 1 and max(c.stride) > 1 for c in convolutions):
+        return network
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Heads(nn.Module):

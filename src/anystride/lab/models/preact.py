@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import ConvPool, PoolOptions, Stride, check, place, pooled
+from anystride.lab.models.downsample import ConvPool, Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
+from anystride.lab.models.spec import NetworkSpec
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
@@ -18,26 +20,19 @@ DOWNSAMPLED = "the stem, then one per shortcut block"
 class PreActBlock(nn.Module):
     """A residual block after He et al. (2016b): batch normalisation and ReLU come before each 3x3 convolution.
 
-    With ``stride`` both branches share one pooling layer, and the skip has a 1x1 projection of the block's input, not
+    With `stride` both branches share one pooling layer, and the skip has a 1x1 projection of the block's input, not
     normalised. Pooling and projection commute: the pooling comes first here, which is cheaper.
 
     Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.
     """
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        stride: Stride | None,
-        downsampler: str,
-        options: PoolOptions,
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: Stride | None, spec: NetworkSpec) -> None:
         super().__init__()
         self.pool: nn.Module = nn.Identity()
         self.project: nn.Module = nn.Identity()
         conv_stride = (1, 1)
         if stride is not None:
-            conv_stride, self.pool = place(downsampler, stride, options)
+            conv_stride, self.pool = conv_stride_and_pool(spec, stride)
             self.project = nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False)
         self.norm1 = nn.BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=conv_stride, padding=1, bias=False)
@@ -54,27 +49,20 @@ class PreActBlock(nn.Module):
 class PreActResNet(Network):
     """Stem with a downsampler, four stages of two blocks, norm, ReLU, global average, linear: as `ResNet`."""
 
-    def __init__(
-        self,
-        heads: int | Sequence[int],
-        in_channels: int,
-        width: int,
-        downsampler: str,
-        strides: Sequence[Stride],
-        options: PoolOptions,
-    ) -> None:
+    def __init__(self, spec: NetworkSpec, strides: Sequence[Stride]) -> None:
         super().__init__()
-        conv_stride, pool = place(downsampler, strides[0], options)
-        self.stem = ConvPool(nn.Conv2d(in_channels, width, 3, stride=conv_stride, padding=1, bias=False), pool)
-        channels = [width, *(width * 2**depth for depth in range(STAGES))]
+        conv_stride, pool = conv_stride_and_pool(spec, strides[0])
+        conv = nn.Conv2d(spec.in_channels, spec.width, 3, stride=conv_stride, padding=1, bias=False)
+        self.stem = ConvPool(conv, pool)
+        channels = [spec.width, *(spec.width * 2**depth for depth in range(STAGES))]
         stages = []
         for narrow, wide, stride in zip(channels, channels[1:], [None, *strides[1:]], strict=False):
-            first = PreActBlock(narrow, wide, stride, downsampler, options)
-            rest = (PreActBlock(wide, wide, None, downsampler, options) for _ in range(BLOCKS_PER_STAGE - 1))
+            first = PreActBlock(narrow, wide, stride, spec)
+            rest = (PreActBlock(wide, wide, None, spec) for _ in range(BLOCKS_PER_STAGE - 1))
             stages.append(nn.Sequential(first, *rest))
         self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(channels[-1])
-        self.classify = linear_heads(channels[-1], heads)
+        self.classify = linear_heads(channels[-1], spec.heads)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -87,28 +75,25 @@ class PreActResNet(Network):
         return logits
 
 
-def resnet18_release(
-    heads: int | Sequence[int],
-    in_channels: int = 3,
-    width: int = 64,
-    downsampler: str = "outer",
-    strides: Sequence[float | Sequence[float]] = (1, 2, 2, 2),
-    smoothness: float = 4.0,
-    shared: bool = False,
-) -> PreActResNet:
+def resnet18_release(spec: NetworkSpec) -> PreActResNet:
     """Build the ResNet-18 of the authors' release (google-research/diffstride) for small images.
 
-    ``strides`` has four entries: the stem's, whose 3x3 convolution a pooling layer follows, and one per shortcut block.
-    The release lists five, (1, 1, 2, 2, 2) by default, but does nothing with its second, for the stage of identity
-    blocks. As there, transforms are left unscaled (``norm="backward"``): a map grows with its stride, which weighs the
-    skips, since nothing normalises those. Unlike there, a strided convolution pads both sides alike, spectral pooling
-    keeps odd sizes odd, and initial weights are not truncated. The other arguments and the errors are those of
-    `resnet18`.
+    The release lists five strides, (1, 1, 2, 2, 2) by default, but does nothing with its second, for the stage of
+    identity blocks. As there, transforms are left unscaled (`norm="backward"`): a map grows with its stride, which
+    weighs the skips, since nothing normalises those. Unlike there, a strided convolution pads both sides alike,
+    spectral pooling keeps odd sizes odd, and initial weights are not truncated.
 
-    >>> import torch
-    >>> resnet18_release(10, width=4, downsampler="inner")(torch.zeros(2, 3, 32, 32)).shape
-    torch.Size([2, 10])
+    Args:
+        spec: strides have four entries: one for the stem, whose 3x3 convolution a pooling layer follows, then one per
+            shortcut block.
+
+    Raises:
+        ValueError: as `checked_strides`.
+
+    Example:
+        >>> import torch
+        >>> resnet18_release(NetworkSpec(10, width=4, method="inner"))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
-    pairs = check(downsampler, strides, {STAGES: DOWNSAMPLED}, width, shared)
-    options = PoolOptions(smoothness, shared, norm="backward")
-    return PreActResNet(heads, in_channels, width, downsampler, pairs, options)
+    pairs = checked_strides(spec, {STAGES: DOWNSAMPLED}, (1, 2, 2, 2))
+    return PreActResNet(replace(spec, norm="backward"), pairs)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from anystride import DiffStride2d
 from anystride.lab.models import audio, densenet, efficientnet, preact, resnet
 from anystride.lab.models.downsample import METHODS
 from anystride.lab.models.network import Network
+from anystride.lab.models.spec import NetworkSpec
 
 IMAGE_AXES = ("vertical", "horizontal")
 SOUND_AXES = ("time", "frequency")
 
 
-class Builder(Protocol):
-    """What every network's function takes."""
-
-    def __call__(
-        self,
-        heads: int | Sequence[int],
-        in_channels: int,
-        width: int,
-        downsampler: str,
-        strides: Sequence[float | Sequence[float]],
-        smoothness: float = ...,
-        shared: bool = ...,
-    ) -> Network: ...
-
-
 @dataclass(frozen=True)
 class Architecture:
-    """One network: the possible numbers of ``strides``, the ``methods`` it can downsample by, the names of its axes."""
+    """One network: the possible numbers of `strides`, the `methods` it can downsample by, the names of its axes."""
 
     title: str
     strides: tuple[int, ...]
-    build: Builder
+    build: Callable[[NetworkSpec], Network]
     methods: tuple[str, ...] = METHODS
     axes: tuple[str, str] = IMAGE_AXES
 
@@ -51,32 +35,22 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def build(
-    name: str,
-    heads: Sequence[int],
-    in_channels: int,
-    width: int,
-    method: str,
-    strides: Sequence[float | Sequence[float]],
-    *,
-    smoothness: float = 4.0,
-    shared: bool = False,
-    grid: int | str = "free",
-) -> Network:
-    """Build the network ``name`` of `ARCHITECTURES`, with a head of so many classes for each task.
+def build(name: str, spec: NetworkSpec) -> Network:
+    """Build a network by its name.
 
-    ``grid`` says how map sizes follow learned strides, as in `anystride.DiffStride2d`.
+    Args:
+        name: one of `ARCHITECTURES`.
+        spec: what the network is to be.
 
-    Raises ValueError for an unknown name, and for whatever the network's own function refuses: its docstring says.
+    Raises:
+        ValueError: the name is unknown, or the network refuses the specification, as its own function documents.
 
-    >>> import torch
-    >>> build("resnet18", [10], 3, 4, "inner", (2, 2, 2))(torch.zeros(2, 3, 32, 32)).shape
-    torch.Size([2, 10])
+    Example:
+        >>> import torch
+        >>> spec = NetworkSpec([10], width=4, method="inner", strides=(2, 2, 2))
+        >>> build("resnet18", spec)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"model must be one of {', '.join(ARCHITECTURES)}, got {name!r}")
-    network = ARCHITECTURES[name].build(heads, in_channels, width, method, strides, smoothness, shared)
-    for module in network.modules():
-        if isinstance(module, DiffStride2d):
-            module.grid = grid
-    return network
+    return ARCHITECTURES[name].build(spec)

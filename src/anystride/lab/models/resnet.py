@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import METHODS, PoolOptions, Stride, check, place, pooled
+from anystride.lab.models.downsample import Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
-
-__all__ = ["METHODS", "Block", "ResNet", "resnet18", "resnet18_imagenet"]
+from anystride.lab.models.spec import NetworkSpec
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
@@ -21,7 +20,7 @@ FIRST = "the first identity block, then one per shortcut block"
 class Block(nn.Module):
     """A residual block after He et al. (2016a): two 3x3 convolutions, each with batch normalisation, and a skip.
 
-    Without ``stride`` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
+    Without `stride` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
     for a strided convolution, Figure 2b for everything else, where *one* pooling layer serves both branches, so that
     they always agree in size and share their strides. On the shortcut the pooling comes before the 1x1 projection: both
     are linear and act on different axes, so they commute exactly, and this order needs S_h * S_w times fewer
@@ -34,21 +33,14 @@ class Block(nn.Module):
     Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.
     """
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        stride: Stride | None = None,
-        downsampler: str = "outer",
-        options: PoolOptions | None = None,
-    ) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: Stride | None, spec: NetworkSpec) -> None:
         super().__init__()
         self.downsamples = stride is not None
         self.pool: nn.Module = nn.Identity()
         self.project: nn.Module = nn.Identity()
         conv_stride = (1, 1)
         if stride is not None:
-            conv_stride, self.pool = place(downsampler, stride, options or PoolOptions())
+            conv_stride, self.pool = conv_stride_and_pool(spec, stride)
             if channels_in != channels_out:
                 self.project = nn.Sequential(
                     nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False),
@@ -70,28 +62,20 @@ class Block(nn.Module):
 class ResNet(Network):
     """Stem, four stages of two blocks, global average, linear: (N, in_channels, H, W) to logits (N, sum of heads).
 
-    ``strides`` has an entry for each stage's first block but the first stage's, or for that one, too.
+    `strides` has an entry for each stage's first block but the first stage's, or for that one, too.
     """
 
-    def __init__(
-        self,
-        stem: nn.Module,
-        heads: int | Sequence[int],
-        width: int,
-        downsampler: str,
-        strides: Sequence[Stride],
-        options: PoolOptions,
-    ) -> None:
+    def __init__(self, stem: nn.Module, spec: NetworkSpec, strides: Sequence[Stride]) -> None:
         super().__init__()
         self.stem = stem
-        channels = [width, *(width * 2**depth for depth in range(STAGES))]
+        channels = [spec.width, *(spec.width * 2**depth for depth in range(STAGES))]
         starts = [*[None] * (STAGES - len(strides)), *strides]
         stages = []
         for narrow, wide, stride in zip(channels, channels[1:], starts, strict=False):
-            first = Block(narrow, wide, stride, downsampler, options)
-            stages.append(nn.Sequential(first, *(Block(wide, wide) for _ in range(BLOCKS_PER_STAGE - 1))))
+            first = Block(narrow, wide, stride, spec)
+            stages.append(nn.Sequential(first, *(Block(wide, wide, None, spec) for _ in range(BLOCKS_PER_STAGE - 1))))
         self.stages = nn.Sequential(*stages)
-        self.classify = linear_heads(channels[-1], heads)
+        self.classify = linear_heads(channels[-1], spec.heads)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -107,58 +91,46 @@ class ResNet(Network):
         return [module for module in self.modules() if isinstance(module, Block) and module.downsamples]
 
 
-def resnet18(
-    heads: int | Sequence[int],
-    in_channels: int = 3,
-    width: int = 64,
-    downsampler: str = "outer",
-    strides: Sequence[float | Sequence[float]] = (2, 2, 2),
-    smoothness: float = 4.0,
-    shared: bool = False,
-) -> ResNet:
+def resnet18(spec: NetworkSpec) -> ResNet:
     """Build a ResNet-18 with the stem for small images (3x3, stride 1) and three downsampling shortcut blocks.
 
-    ``heads`` is the number of classes, or one number per task. ``downsampler`` is one of `METHODS`; it is the only
-    difference between the four methods, whose convolutions have the same names and shapes, and the same initial values
-    under the same seed. ``strides`` has one entry per shortcut block, a number or a (vertical, horizontal) pair; a
-    fourth one in front is that of the first identity block. 64 is the paper's ``width``. ``smoothness`` (R in Eq. 3)
-    and ``shared`` (one stride for both axes) concern the learnable downsamplers only.
+    Args:
+        spec: strides have one entry per shortcut block; a fourth one in front is that of the first identity block.
 
-    Raises ValueError for an unknown downsampler, a wrong number of strides, a stride below 1, a fractional stride of
-    a strided convolution, and two different strides of an axis pair that is to be shared.
+    Raises:
+        ValueError: as `checked_strides`.
 
-    >>> import torch
-    >>> resnet18(10, in_channels=1, width=4, downsampler="strided", strides=(3, 2, 3))(torch.zeros(2, 1, 32, 32)).shape
-    torch.Size([2, 10])
+    Example:
+        >>> import torch
+        >>> spec = NetworkSpec(10, in_channels=1, width=4, method="strided", strides=(3, 2, 3))
+        >>> resnet18(spec)(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 10])
     """
-    pairs = check(downsampler, strides, {STAGES - 1: SHORTCUTS, STAGES: FIRST}, width, shared)
-    stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    return ResNet(stem, heads, width, downsampler, pairs, PoolOptions(smoothness, shared))
+    pairs = checked_strides(spec, {STAGES - 1: SHORTCUTS, STAGES: FIRST}, (2, 2, 2))
+    conv = nn.Conv2d(spec.in_channels, spec.width, 3, padding=1, bias=False)
+    stem = nn.Sequential(conv, nn.BatchNorm2d(spec.width), nn.ReLU())
+    return ResNet(stem, spec, pairs)
 
 
-def resnet18_imagenet(
-    heads: int | Sequence[int],
-    in_channels: int = 3,
-    width: int = 64,
-    downsampler: str = "outer",
-    strides: Sequence[float | Sequence[float]] = (1, 2, 2, 2),
-    smoothness: float = 4.0,
-    shared: bool = False,
-) -> ResNet:
+def resnet18_imagenet(spec: NetworkSpec) -> ResNet:
     """Build the ResNet-18 of section 3.2 for ImageNet, whose stem is a 7x7 convolution and max pooling at stride 2.
 
-    ``strides`` has four entries: the first identity block's, then one per shortcut block. The other arguments and the
-    errors are those of `resnet18`.
+    Args:
+        spec: strides have four entries: that of the first identity block, then one per shortcut block.
 
-    >>> import torch
-    >>> resnet18_imagenet(10, width=4, downsampler="strided")(torch.zeros(2, 3, 64, 64)).shape
-    torch.Size([2, 10])
+    Raises:
+        ValueError: as `checked_strides`.
+
+    Example:
+        >>> import torch
+        >>> resnet18_imagenet(NetworkSpec(10, width=4, method="strided"))(torch.zeros(2, 3, 64, 64)).shape
+        torch.Size([2, 10])
     """
-    pairs = check(downsampler, strides, {STAGES: FIRST}, width, shared)
+    pairs = checked_strides(spec, {STAGES: FIRST}, (1, 2, 2, 2))
     stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
-        nn.BatchNorm2d(width),
+        nn.Conv2d(spec.in_channels, spec.width, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(spec.width),
         nn.ReLU(),
         nn.MaxPool2d(3, stride=2, padding=1),
     )
-    return ResNet(stem, heads, width, downsampler, pairs, PoolOptions(smoothness, shared))
+    return ResNet(stem, spec, pairs)

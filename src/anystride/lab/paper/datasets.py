@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anystride.lab.config import RunConfig
+from anystride.lab.run.config import RunConfig
 
 GB = 10**9
 SPECTROGRAM = (1, 98, 64)
@@ -12,8 +12,8 @@ SPECTROGRAM = (1, 98, 64)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """``shape`` (C, H, W) is that of an input; ``disk`` is in bytes, unpacked; tasks with one ``folder`` share it."""
+class DatasetFacts:
+    """`shape` (C, H, W) is that of an input; `disk` is in bytes, unpacked; tasks with one `folder` share it."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -24,16 +24,16 @@ class Facts:
 
 _SOUND = {
     # Counts are Table A.1's; sizes follow from the recordings' number, length and format.
-    "tut-urban-2018": Facts(SPECTROGRAM, 10, 7_829, "tut-urban-2018", 25 * GB),
-    "dcase-2018-birds": Facts(SPECTROGRAM, 2, 32_129, "dcase-2018-birds", 31 * GB),
-    "nsynth-instrument": Facts(SPECTROGRAM, 11, 289_205, "nsynth", 39 * GB),
-    "nsynth-pitch": Facts(SPECTROGRAM, 128, 289_205, "nsynth", 39 * GB),
-    "speech-commands": Facts(SPECTROGRAM, 35, 84_771, "speech-commands", 4 * GB),
+    "tut-urban-2018": DatasetFacts(SPECTROGRAM, 10, 7_829, "tut-urban-2018", 25 * GB),
+    "dcase-2018-birds": DatasetFacts(SPECTROGRAM, 2, 32_129, "dcase-2018-birds", 31 * GB),
+    "nsynth-instrument": DatasetFacts(SPECTROGRAM, 11, 289_205, "nsynth", 39 * GB),
+    "nsynth-pitch": DatasetFacts(SPECTROGRAM, 128, 289_205, "nsynth", 39 * GB),
+    "speech-commands": DatasetFacts(SPECTROGRAM, 35, 84_771, "speech-commands", 4 * GB),
 }
 
 
-def facts(name: str, run: RunConfig) -> Facts:
-    """About the data set or task ``name`` as ``run`` uses it.
+def dataset_facts(name: str, run: RunConfig) -> DatasetFacts:
+    """About the data set or task `name` as `run` uses it.
 
     Raises:
         ValueError: nothing is known about it.
@@ -43,12 +43,12 @@ def facts(name: str, run: RunConfig) -> Facts:
         return _SOUND[name]
     if name in ("notes-instrument", "notes-pitch"):
         # The stand-in's classes are few; their number moves the last layer only.
-        return Facts(SPECTROGRAM, 12, run.train_size, "notes", 0)
+        return DatasetFacts(SPECTROGRAM, 12, run.train_size, "notes", 0)
     known = {
-        "scenes": Facts((1, side, side), 10, run.train_size, "scenes", 0),
-        "cifar10": Facts((3, side, side), 10, 50_000, "cifar10", 184 * 10**6),
-        "cifar100": Facts((3, side, side), 100, 50_000, "cifar100", 185 * 10**6),
-        "imagenet": Facts((3, side, side), 1000, 1_281_167, "imagenet", 145 * GB),
+        "scenes": DatasetFacts((1, side, side), 10, run.train_size, "scenes", 0),
+        "cifar10": DatasetFacts((3, side, side), 10, 50_000, "cifar10", 184 * 10**6),
+        "cifar100": DatasetFacts((3, side, side), 100, 50_000, "cifar100", 185 * 10**6),
+        "imagenet": DatasetFacts((3, side, side), 1000, 1_281_167, "imagenet", 145 * GB),
     }
     if name not in known:
         raise ValueError(f"data must be one of {', '.join([*known, *_SOUND])} for an estimate, got {name!r}")

@@ -13,15 +13,17 @@ from typing import Any
 
 from rich.console import Console
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.errors import UsageError
-from anystride.lab.experiment import Place, finished
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.recipe import Grid
-from anystride.lab.progress import Display
-from anystride.lab.record import Record, write
-from anystride.lab.work import Job, Outcome
+from anystride.lab.record import write
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.environment import RunEnvironment
+from anystride.lab.run.experiment import finished
+from anystride.lab.run.job import Job, Outcome
+from anystride.lab.run.progress import Display
+from anystride.lab.run.record import Record
 
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 
@@ -29,8 +31,8 @@ Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What somebody asked for: a recipe on a data set; ``budget`` is the share of its epochs, ``changes`` the rest."""
+class GridRequest:
+    """What somebody asked for: a recipe on a data set; `budget` is the share of its epochs, `changes` the rest."""
 
     recipe: str
     dataset: str
@@ -40,7 +42,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """As in ``table3-scenes``, with what differs from the protocol behind it: a file's name."""
+        """As in `table3-scenes`, with what differs from the protocol behind it: a file's name."""
         parts = [self.recipe, self.dataset.replace("+", "-")]
         parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
         parts += [f"{name}{value}".replace("_", "") for name, value in sorted(self.changes.items())]
@@ -59,45 +61,45 @@ def run_folder(out: Path, config: RunConfig) -> Path:
 
 
 def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
-    """The record of a finished run under ``out``, or None."""
+    """The record of a finished run under `out`, or None."""
     return lambda config: finished(config, run_folder(out, config))
 
 
-def note(order: Order, out: Path) -> None:
+def save_request(request: GridRequest, out: Path) -> None:
     """Keep what was asked for, so that a report knows which tables to make of the records; more seeds replace fewer."""
-    path = out / GRIDS / f"{order.name}.json"
-    if path.is_file() and read(path).seeds >= order.seeds:
+    path = out / GRIDS / f"{request.name}.json"
+    if path.is_file() and load_request(path).seeds >= request.seeds:
         return
-    values = {"recipe": order.recipe, "dataset": order.dataset, "budget": order.budget, "seeds": order.seeds}
-    write({"schema": 1, **values, "changes": order.changes}, path)
+    values = {"recipe": request.recipe, "dataset": request.dataset, "budget": request.budget, "seeds": request.seeds}
+    write({"schema": 1, **values, "changes": request.changes}, path)
 
 
-def read(path: Path) -> Order:
-    """An order as `note` wrote it; UsageError for a file that holds none."""
+def load_request(path: Path) -> GridRequest:
+    """Read a request that `save_request` wrote; UsageError for a file that holds none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("schema") != 1:
             raise ValueError("another schema")
-        return Order(**values)
+        return GridRequest(**values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{str(path)!r} does not say which table was asked for ({error}); remove it") from None
 
 
-def orders(out: Path) -> list[Order]:
+def saved_requests(out: Path) -> list[GridRequest]:
     """Everything that was asked for in a results folder."""
-    return [read(path) for path in sorted((out / GRIDS).glob("*.json"))]
+    return [load_request(path) for path in sorted((out / GRIDS).glob("*.json"))]
 
 
 def execute(
-    order: Order, out: Path, place: Place, executor: Executor, console: Console, only: str = ""
+    request: GridRequest, out: Path, environment: RunEnvironment, executor: Executor, console: Console, only: str = ""
 ) -> tuple[Grid, list[Outcome]]:
-    """Make the runs of an order that are not finished; gives back its grid and the outcomes that are no record.
+    """Make the runs of a request that are not finished; gives back its grid and the outcomes that are no record.
 
-    ``only`` picks the runs whose name contains it. Runs that follow from other runs' results come second.
+    `only` picks the runs whose name contains it. Runs that follow from other runs' results come second.
     """
-    note(order, out)
+    save_request(request, out)
     problems: list[Outcome] = []
-    grid = order.grid()
+    grid = request.grid()
     done: set[RunConfig] = set()
     while True:
         grid = grid.resolve(record_in(out))
@@ -105,37 +107,41 @@ def execute(
         if not rest:
             break
         done.update(rest)
-        problems += _make(rest, out, place, executor, console)
+        problems += _make(rest, out, environment, executor, console)
     if only and not done:
         raise UsageError(f"--only must be a part of a run's name, which --plan lists, got {only!r}")
     return grid, problems
 
 
 def _make(
-    configs: Sequence[RunConfig], out: Path, place: Place, executor: Executor, console: Console
+    configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, executor: Executor, console: Console
 ) -> Iterable[Outcome]:
     record_of = record_in(out)
     missing = [config for config in configs if record_of(config) is None]
     console.print(
         f"{len(configs)} runs, {len(configs) - len(missing)} of them finished before.", highlight=False, markup=False
     )
-    for counts in dict.fromkeys(open_source(config, place.root, place.download).counts for config in missing):
+    for counts in dict.fromkeys(
+        open_source(config, environment.root, environment.download).counts for config in missing
+    ):
         if counts:
             console.print(counts, highlight=False, markup=False)
     started, problems = time.perf_counter(), []
     jobs = [
-        Job(f"[{number}/{len(missing)}] {config.key}", config, run_folder(out, config), place)
+        Job(f"[{number}/{len(missing)}] {config.key}", config, run_folder(out, config), environment)
         for number, config in enumerate(missing, start=1)
     ]
     with Display(console) as display:
         for number, outcome in enumerate(executor(jobs, display), start=1):
             if outcome.record is None:
                 problems.append(outcome)
-                display.note(f"{outcome.job.label}  NOT MADE: {outcome.problem}")
+                display.print_line(f"{outcome.job.label}  NOT MADE: {outcome.problem}")
                 continue
             left = (time.perf_counter() - started) / number * (len(jobs) - number)
-            accuracy = 100 * outcome.record["accuracy"]
-            display.note(f"{outcome.job.label}  {accuracy:.1f} %, {_duration(left)} left for {len(jobs) - number} runs")
+            accuracy = 100 * outcome.record.accuracy
+            display.print_line(
+                f"{outcome.job.label}  {accuracy:.1f} %, {_duration(left)} left for {len(jobs) - number} runs"
+            )
     return problems
 
 
@@ -148,7 +154,7 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
 
 
-def keep(name: str, values: dict[str, Any], out: Path) -> Path:
+def save_measurement(name: str, values: dict[str, Any], out: Path) -> Path:
     """Write a measurement; gives back its file."""
     path = out / MEASURED / f"{name}.json"
     write({"schema": 1, "recipe": name, "command": ["anystride", *sys.argv[1:]], **values}, path)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from anystride import macs
-from anystride.lab.config import RunConfig
 from anystride.lab.models import registry
-from anystride.lab.paper.datasets import Facts, facts
+from anystride.lab.models.network import in_fast_layout
+from anystride.lab.paper.datasets import DatasetFacts, dataset_facts
 from anystride.lab.paper.recipe import Grid
+from anystride.lab.run.config import RunConfig
 
 PASSES = 3
 """A training step costs three forward passes: one forward, one for the inputs' and one for the weights' gradients."""
@@ -32,11 +33,11 @@ PATIENCE = 0.8
 
 @dataclass(frozen=True)
 class Estimate:
-    """``runs`` counts all runs, those that follow from a result included.
+    """`runs` counts all runs, those that follow from a result included.
 
-    ``macs`` is the smallest and the largest number of multiply-accumulates per example, ``examples`` those that all
-    runs train on, ``hours`` the device time of all runs one after another on ``device``, at ``rate`` (for each method,
-    multiply-accumulates per second). ``checkpoint_bytes`` is for all runs; ``data_bytes`` is about what the data sets
+    `macs` is the smallest and the largest number of multiply-accumulates per example, `examples` those that all
+    runs train on, `hours` the device time of all runs one after another on `device`, at `rate` (for each method,
+    multiply-accumulates per second). `checkpoint_bytes` is for all runs; `data_bytes` is about what the data sets
     take, unpacked, and 0 for a stand-in.
     """
 
@@ -53,12 +54,12 @@ class Estimate:
 
 
 def estimate(grid: Grid, device: torch.device | None = None) -> Estimate:
-    """Cost of ``grid`` on ``device``, by default the GPU if there is one. It takes a few seconds and trains nothing."""
+    """Cost of `grid` on `device`, by default the GPU if there is one. It takes a few seconds and trains nothing."""
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # A run that follows from a result is counted as a strided convolution at its predecessor's initial strides.
     before = dict.fromkeys(run for cell in grid.pending for run in cell.follows)
     runs = [*grid.runs, *(replace(run, method="strided", lam=0.0) for run in before)]
-    costs = {run: _cost(_essence(run)) for run in runs}
+    costs = {run: _cost(_cost_key(run)) for run in runs}
     rates: dict[str, float] = {}
     for run in runs:
         if run.method not in rates:
@@ -87,8 +88,8 @@ def _examples(run: RunConfig) -> int:
     return run.epochs * per_epoch
 
 
-def _facts(run: RunConfig) -> list[Facts]:
-    return [facts(name, run) for name in run.data.split("+")]
+def _facts(run: RunConfig) -> list[DatasetFacts]:
+    return [dataset_facts(name, run) for name in run.data.split("+")]
 
 
 def _data_bytes(runs: Iterable[RunConfig]) -> int:
@@ -96,27 +97,19 @@ def _data_bytes(runs: Iterable[RunConfig]) -> int:
     return sum({part.folder: part.disk for run in runs for part in _facts(run)}.values())
 
 
-def _essence(run: RunConfig) -> RunConfig:
+def _cost_key(run: RunConfig) -> RunConfig:
     """What decides a network and its input, so that seeds and weights of Eq. 6 are not measured one by one."""
-    keep = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
-    return RunConfig(**keep, smoothness=run.smoothness, image_size=run.image_size)
+    chosen = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
+    return RunConfig(**chosen, smoothness=run.smoothness, image_size=run.image_size)
 
 
 def build_network(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:
     """The network as it starts, and the shape (C, H, W) of one input."""
     parts = _facts(run)
     shape = parts[0].shape
-    network = registry.build(
-        run.model,
-        [part.classes for part in parts],
-        shape[0],
-        run.width,
-        run.method,
-        run.strides,
-        smoothness=run.smoothness,
-        shared=run.shared_stride,
-    )
-    return network, shape
+    # An estimate lets sizes follow strides at once, whatever the policy of the run: a fixed grid needs data first.
+    spec = replace(run, grid="free").network([part.classes for part in parts], shape[0])
+    return registry.build(run.model, spec), shape
 
 
 @lru_cache(maxsize=256)
@@ -129,7 +122,7 @@ def _cost(run: RunConfig) -> tuple[int, int]:
 def _rate(run: RunConfig, cost: int, device: torch.device) -> float:
     """Multiply-accumulates per second of training steps, with the largest batch that fits the patience."""
     network, shape = build_network(run)
-    network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # as trained
+    network = in_fast_layout(network).to(device).train()
     batch, started, best = min(2, run.batch_size), time.perf_counter(), 0.0
     _step(network, torch.randn(batch, *shape, device=device))  # the first pass plans and allocates
     while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from anystride.lab.config import RunConfig
+from anystride.lab.run.config import RunConfig
 
 SCENES = "scenes"
 NOTES = "notes"
@@ -50,7 +50,7 @@ CIFAR = RunConfig(
     schedule="step",
     image_size=32,
 )
-"""Section 3.2: SGD with momentum 0.9, divided by 10 after 200 and 300 of 400 epochs. ``data`` is for the recipe."""
+"""Section 3.2: SGD with momentum 0.9, divided by 10 after 200 and 300 of 400 epochs. `data` is for the recipe."""
 
 IMAGENET = RunConfig(
     model="resnet18-imagenet",
@@ -101,9 +101,9 @@ NOTES_AUDIO = RunConfig(
 
 @dataclass(frozen=True)
 class Protocol:
-    """``base`` is one run; ``stands_in_for`` names the paper's data where these are a stand-in; ``note`` tells.
+    """`base` is one run; `stands_in_for` names the paper's data where these are a stand-in; `note` tells.
 
-    ``tasks`` maps the data of each audio task to its row in Table 1.
+    `tasks` maps the data of each audio task to its row in Table 1.
     """
 
     base: RunConfig
@@ -113,23 +113,23 @@ class Protocol:
 
 
 def cifar(data: str) -> Protocol:
-    """The protocol for ``cifar10``, ``cifar100`` or the stand-in, with three strides."""
+    """The protocol for `cifar10`, `cifar100` or the stand-in, with three strides."""
     if data == SCENES:
         return Protocol(SCENES_RESNET, IMAGE_STAND_IN, "cifar10")
     return Protocol(replace(CIFAR, data=data), "The paper's protocol for CIFAR (section 3.2).")
 
 
 def imagenet(data: str) -> Protocol:
-    """The protocol for ``imagenet`` or the stand-in, in both cases with four strides."""
+    """The protocol for `imagenet` or the stand-in, in both cases with four strides."""
     if data == SCENES:
         return Protocol(replace(SCENES_RESNET, strides=IMAGENET.strides), IMAGE_STAND_IN, "imagenet")
     return Protocol(IMAGENET, "The paper's protocol for ImageNet (section 3.2).")
 
 
 def audio(dataset: str) -> Protocol:
-    """The protocol for audio. ``dataset`` is "audio" for all tasks, "notes" for the stand-in, or tasks joined by "+".
+    """The protocol for audio. `dataset` is "audio" for all tasks, "notes" for the stand-in, or tasks joined by "+".
 
-    ``base`` has no data yet: a task's, or several joined.
+    `base` has no data yet: a task's, or several joined.
     """
     if dataset == NOTES:
         return Protocol(NOTES_AUDIO, AUDIO_STAND_IN, AUDIO_ALL, NOTES_TASKS)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from anystride.lab.config import RunConfig
 from anystride.lab.errors import UsageError
-from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 MEAN = "Mean accuracy"
 """The row that the paper puts below a comparison. Its runs are all runs of the column, and so is its deviation."""
@@ -41,9 +41,9 @@ class Published:
 class Cell:
     """One number of a table, or one point of a figure.
 
-    ``runs`` are those that it averages over, ``value`` says what it takes from their records (see `values`), and
-    ``panel`` is the heading over a group of columns. A cell with ``follows`` repeats those runs as strided
-    convolutions with the nearest whole strides: its own ``runs`` are known when theirs have ended (`Grid.resolve`).
+    `runs` are those that it averages over, `value` says what it takes from their records (see `values`), and
+    `panel` is the heading over a group of columns. A cell with `follows` repeats those runs as strided
+    convolutions with the nearest whole strides: its own `runs` are known when theirs have ended (`Grid.resolve`).
     """
 
     row: str
@@ -59,7 +59,7 @@ class Cell:
 class Grid:
     """The cells of a recipe on one data set.
 
-    ``stands_in_for`` names the data set of the published values where ``dataset`` is a stand-in for it, and ``note``
+    `stands_in_for` names the data set of the published values where `dataset` is a stand-in for it, and `note`
     says in one sentence what is trained, and how.
     """
 
@@ -83,7 +83,7 @@ class Grid:
         return tuple(cell for cell in self.cells if len(cell.runs) < len(cell.follows))
 
     def resolve(self, record_of: Callable[[RunConfig], Record | None]) -> Grid:
-        """The same grid with the runs that follow from records; ``record_of`` gives None for a run without one."""
+        """The same grid with the runs that follow from records; `record_of` gives None for a run without one."""
         return replace(self, cells=tuple(_resolved(cell, record_of) for cell in self.cells))
 
 
@@ -95,11 +95,11 @@ def _resolved(cell: Cell, record_of: Callable[[RunConfig], Record | None]) -> Ce
 
 
 def nearest_whole(run: RunConfig, record: Record) -> RunConfig:
-    """The run with strided convolutions at the whole strides nearest to those that ``record`` says it learned.
+    """The run with strided convolutions at the whole strides nearest to those that `record` says it learned.
 
     Section 3.2 rounds 10.51 to 11, 1.20 to 1 and 32.23 to 32.
     """
-    strides = tuple((float(max(1, round(first))), float(max(1, round(second)))) for first, second in record["strides"])
+    strides = tuple((float(max(1, round(first))), float(max(1, round(second)))) for first, second in record.strides)
     return replace(run, method="strided", strides=strides, lam=0.0, shared_stride=False)
 
 
@@ -114,9 +114,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A table or figure. ``settings`` makes the cells of one of ``datasets``, whose first is the default.
+    """A table or figure. `settings` makes the cells of one of `datasets`, whose first is the default.
 
-    Several of ``joins``, joined by "+", are a data set, too.
+    Several of `joins`, joined by "+", are a data set, too.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Recipe:
     joins: frozenset[str] = frozenset()
 
     def grid(self, dataset: str | None = None, budget: float = 1.0, seeds: int = 3, **changes: Any) -> Grid:
-        """The runs on ``dataset``, with ``budget`` times the epochs (at least one) and ``changes`` of `RunConfig`.
+        """The runs on `dataset`, with `budget` times the epochs (at least one) and `changes` of `RunConfig`.
 
         Raises:
             UsageError: a data set that the recipe does not know, a budget that is not positive, no seed, or a change
@@ -157,12 +157,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A table that is measured at once on the device at hand; ``measure`` takes width, batch_size and repeats."""
+    """A table that is measured on this device, without a training."""
 
     name: str
     title: str
     source: str
-    measure: Callable[[int, int, int], dict[str, Any]]
 
 
 def _check_changes(changes: dict[str, Any]) -> None:
@@ -175,7 +174,7 @@ def _check_changes(changes: dict[str, Any]) -> None:
 
 
 def start_text(strides: Iterable[float]) -> str:
-    """Initial strides as the paper writes them: ``(2, 2, 2)``."""
+    """Initial strides as the paper writes them: `(2, 2, 2)`."""
     return f"({', '.join(f'{stride:g}' for stride in strides)})"
 
 
@@ -190,7 +189,7 @@ def comparison(
 ) -> tuple[Cell, ...]:
     """The paper's usual table: initial strides down, downsamplers across, and a row of means.
 
-    ``starts`` has one stride per downsampler, for both axes; ``table`` holds the published values by row and method.
+    `starts` has one stride per downsampler, for both axes; `table` holds the published values by row and method.
     """
     cells = []
     runs = {method: [replace(base, method=method, strides=both(start)) for start in starts] for method in methods}
@@ -213,7 +212,7 @@ def both(strides: Iterable[float]) -> tuple[tuple[float, float], ...]:
 
 
 def transcribed(text: str, methods: Iterable[str]) -> dict[str, dict[str, Published]]:
-    """A table as it is printed: a row per line, its name, a colon, and ``mean sd`` per method, separated by commas.
+    """A table as it is printed: a row per line, its name, a colon, and `mean sd` per method, separated by commas.
 
     Example:
         >>> transcribed("(2, 2): 92.3 0.2, 91.5 0.2", ["strided", "spectral"])["(2, 2)"]["spectral"]

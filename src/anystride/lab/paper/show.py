@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anystride.lab.config import RunConfig
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import Estimate
 from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement, Published
 from anystride.lab.paper.values import Measured, measured
-from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0}
 """Decimals of a value by its kind; accuracies have one."""
@@ -91,7 +91,7 @@ def _text(cell: Cell | None, record_of: Callable[[RunConfig], Record | None]) ->
 
 
 def value_text(value: Measured, digits: int) -> str:
-    """``92.4 ± 0.1``, with how many runs there are where some are missing, and a dash where all are."""
+    """`92.4 ± 0.1`, with how many runs there are where some are missing, and a dash where all are."""
     if value.mean is None:
         return "-"
     spread = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
@@ -100,5 +100,5 @@ def value_text(value: Measured, digits: int) -> str:
 
 
 def published_text(published: Published, digits: int) -> str:
-    """``92.5 ± 0.1`` as the paper has it."""
+    """`92.5 ± 0.1` as the paper has it."""
     return f"{published.mean:.{digits}f}" + ("" if published.sd is None else f" ± {published.sd:.{digits}f}")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from anystride.lab.config import RunConfig
 from anystride.lab.paper.protocols import AUDIO_ALL, AUDIO_TASKS, NOTES, audio
 from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Published, Recipe, Setting, transcribed
+from anystride.lab.run.config import RunConfig
 
 MEAN = "Mean Accuracy"
 SINGLE, MULTI = "Single-task", "Multi-task"

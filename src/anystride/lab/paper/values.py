@@ -19,16 +19,16 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from anystride.lab.config import RunConfig
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.cutoff import cutoff
 from anystride.lab.paper.recipe import Cell
-from anystride.lab.record import Record
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell's value: ``numbers`` has one entry per run, or per run and task, of those that have a record."""
+    """A cell's value: `numbers` has one entry per run, or per run and task, of those that have a record."""
 
     numbers: tuple[float, ...]
     expected: int
@@ -50,7 +50,7 @@ class Measured:
 
 
 def measured(cell: Cell, record_of: Callable[[RunConfig], Record | None]) -> Measured:
-    """The cell's value from the records there are; ``record_of`` gives None for a run without one."""
+    """The cell's value from the records there are; `record_of` gives None for a run without one."""
     found = [(run, record_of(run)) for run in cell.runs]
     numbers = [number for _, record in found if record is not None for number in numbers_of(cell.value, record)]
     per_run = max([len(run.data.split("+")) for run in cell.runs], default=1) if cell.value == "accuracies" else 1
@@ -63,23 +63,21 @@ def difference(cell: Cell, value: Measured) -> float | None:
 
 
 def numbers_of(value: str, record: Record) -> tuple[float, ...]:
-    """What ``value`` names in a record: one number, or one per task for "accuracies".
+    """What `value` names in a record: one number, or one per task for "accuracies".
 
     Raises:
-        UsageError: the record does not have it, or ``value`` is none of those listed above.
+        UsageError: the record does not have it, or `value` is none of those listed above.
     """
     kind, _, rest = value.partition(":")
-    strides = record["strides"]
+    strides = record.strides
     if kind == "accuracy":
-        return (100 * (_task(record, rest) if rest else record["accuracy"]),)
+        return (100 * (_task(record, rest) if rest else record.accuracy),)
     if kind == "accuracies":
-        return tuple(100 * share for share in (record.get("accuracies") or {"": record["accuracy"]}).values())
+        return tuple(100 * share for share in (record.accuracies or {"": record.accuracy}).values())
     if kind == "top5":
-        if record.get("top5") is None:
-            raise UsageError(
-                f"value top5 is not in the record of {record['configuration'].get('data')!r}; run it again"
-            )
-        return (100 * record["top5"],)
+        if record.top5 is None:
+            raise UsageError(f"value top5 is not in the record of {record.config.data!r}; run it again")
+        return (100 * record.top5,)
     if kind in ("stride", "cutoff"):
         layer, axis = map(int, rest.split(":"))
         stride = strides[layer][axis]
@@ -89,12 +87,12 @@ def numbers_of(value: str, record: Record) -> tuple[float, ...]:
     if kind == "complexity":
         return (complexity_of(strides),)
     if kind == "macs":
-        return (float(record["multiply_accumulates"]),)
+        return (float(record.multiply_accumulates),)
     raise UsageError(f"value must be one of those that lab.paper.values lists, got {value!r}")
 
 
 def _task(record: Record, task: str) -> float:
-    accuracies = record.get("accuracies") or {}
+    accuracies = record.accuracies or {}
     if task not in accuracies:
         known = ", ".join(accuracies) or "none"
         raise UsageError(f"value accuracy:{task} is not in a record with the tasks {known}; run it again")

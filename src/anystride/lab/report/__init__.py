@@ -1,5 +1,1 @@
-"""Records of runs to one self-contained page: tables beside the paper's, costs, figures that can be hovered."""
-
-from anystride.lab.report.page import report
-
-__all__ = ["report"]
+"""What is shown of runs and tables: on a terminal, as pictures, and as one page of HTML."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio import birds, notes, nsynth, speech_commands, tut_urban
 from anystride.lab.data.audio.multi import MultiTask
 from anystride.lab.data.source import Source
+from anystride.lab.run.config import RunConfig
 
 AUDIO: dict[str, Callable[[RunConfig, Path, bool], Source]] = {
     "speech-commands": speech_commands.open_source,
@@ -26,10 +26,10 @@ AUDIO: dict[str, Callable[[RunConfig, Path, bool], Source]] = {
 
 
 def open_audio(config: RunConfig, root: Path, download: bool) -> Source:
-    """The tasks that ``config.data`` names, joined by "+": one of them as it is, several for one network."""
+    """The tasks that `config.data` names, joined by "+": one of them as it is, several for one network."""
     return multi_task([AUDIO[name](config, root, download) for name in config.data.split("+")])
 
 
 def multi_task(sources: Sequence[Source]) -> Source:
-    """One source for all tasks of ``sources``; a single one is returned as it is."""
+    """One source for all tasks of `sources`; a single one is returned as it is."""
     return sources[0] if len(sources) == 1 else MultiTask(sources)

@@ -31,7 +31,7 @@ TOLERATED = 0.01
 class Clips:
     """Sound of many clips: mono int16 at 16 kHz, every clip at least 1 s long (shorter ones end in silence).
 
-    ``lengths`` (n,) int64 counts the samples of each clip, 0 for one that was left out. The samples stay on disk; a
+    `lengths` (n,) int64 counts the samples of each clip, 0 for one that was left out. The samples stay on disk; a
     copy of this object sent to another process carries no sound.
     """
 
@@ -55,16 +55,16 @@ class Clips:
         return self._samples
 
     def windows(self, clips: Integers, first: Integers) -> Tensor:
-        """One second of each of ``clips`` (n,), from sample ``first`` (n,) on: (n, 16000) int16."""
+        """One second of each of `clips` (n,), from sample `first` (n,) on: (n, 16000) int16."""
         every_window = np.lib.stride_tricks.sliding_window_view(self.samples, SECOND)
         return torch.from_numpy(every_window[self.starts[clips] + first])
 
 
 def open_clips(files: Sequence[Path], folder: Path, what: str, leave_out: bool = False) -> Clips:
-    """The clips of ``files``, in their order, from the cache in ``folder``; it is filled first where necessary.
+    """The clips of `files`, in their order, from the cache in `folder`; it is filled first where necessary.
 
     The cache's name follows from the files' names and sizes: other files, another cache. Raises UsageError for a file
-    that is missing or unreadable; with ``leave_out`` up to one clip in a hundred may be unreadable and is left out.
+    that is missing or unreadable; with `leave_out` up to one clip in a hundred may be unreadable and is left out.
     """
     cache = folder / f"prepared-{_key(files, leave_out)}"
     fill(cache, lambda new: _read(new, files, what, leave_out))
@@ -72,7 +72,7 @@ def open_clips(files: Sequence[Path], folder: Path, what: str, leave_out: bool =
 
 
 def fill(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make ``folder`` with what ``write`` puts into it, unless it is there: all of it or nothing.
+    """Make `folder` with what `write` puts into it, unless it is there: all of it or nothing.
 
     Processes that need the same folder wait for the one that makes it. Raises UsageError where it cannot be written.
     """

@@ -25,7 +25,7 @@ FRAMES = 1 + (SECOND - WINDOW) // HOP
 
 
 class LogMel:
-    """``log(1 + mel / FLOOR)`` of waveforms (N, samples): (N, 1, frames, 64) float32, the vertical axis is time.
+    """`log(1 + mel / FLOOR)` of waveforms (N, samples): (N, 1, frames, 64) float32, the vertical axis is time.
 
     Silence is exactly 0, which is also what a convolution pads with; a full-scale tone is about 20. The compression
     is a fixed function: nothing is estimated from training data, so nothing can leak from test data, and several tasks
@@ -51,7 +51,7 @@ class LogMel:
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """``waveforms`` (N, samples), int16 or float in [-1, 1], at 16 kHz, at least 25 ms long."""
+        """`waveforms` (N, samples), int16 or float in [-1, 1], at 16 kHz, at least 25 ms long."""
         samples = waveforms.float()
         if waveforms.dtype == torch.int16:
             samples = samples / 2**15

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import fill
 from anystride.lab.data.audio.frontend import SAMPLE_RATE
 from anystride.lab.data.audio.nsynth import FAMILIES, TEST, TRAIN, read_notes
@@ -22,6 +21,7 @@ from anystride.lab.data.audio.source import AudioSource
 from anystride.lab.data.audio.wave import Floats, to_int16, write_wave
 from anystride.lab.data.download import progress
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 VERSION = 1
 SEED = 0
@@ -48,7 +48,7 @@ class Family:
     slope: Range
     """The amplitude of partial k falls as k to the power of minus this."""
     damping: Range = (0.0, 0.0)
-    """How much faster higher partials die, as a share of ``decay`` per partial."""
+    """How much faster higher partials die, as a share of `decay` per partial."""
     even: Range = (1.0, 1.0)
     """The amplitude of even partials."""
     late: Range = (0.0, 0.0)
@@ -103,7 +103,7 @@ def open_pitch(config: RunConfig, root: Path, download: bool) -> AudioSource:
 
 
 def _folder(config: RunConfig, root: Path) -> Path:
-    """The folder with ``config.train_size`` and ``config.test_size`` notes, written first if it is not there."""
+    """The folder with `config.train_size` and `config.test_size` notes, written first if it is not there."""
     folder = root / f"notes-v{VERSION}-{config.train_size}-{config.test_size}"
     fill(folder, lambda new: write_notes(new, config.train_size, config.test_size))
     return folder

@@ -1,6 +1,6 @@
 """NSynth (Engel et al., 2017): single notes, 16 kHz, 4 s; the instrument's family or the pitch is to be told.
 
-Layout: ``nsynth-train/examples.json`` and ``nsynth-train/audio/<note>.wav``, the same for ``nsynth-valid``. Table A.1
+Layout: `nsynth-train/examples.json` and `nsynth-train/audio/<note>.wav`, the same for `nsynth-valid`. Table A.1
 counts 12,678 test examples, which is NSynth's validation split (its test split has 4,096): the validation split is
 what is tested on here. Its instruments do not occur in training.
 """
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import Clips, open_clips
 from anystride.lab.data.audio.source import AudioSource, Labelled
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 FAMILIES = (
     *("bass", "brass", "flute", "guitar", "keyboard", "mallet"),
@@ -53,7 +53,7 @@ def _open(root: Path, download: bool, field: str, classes: Sequence[str]) -> Aud
 
 
 def read_notes(folder: Path, field: str, classes: Sequence[str], task: str) -> AudioSource:
-    """The source of ``nsynth-train`` and ``nsynth-valid`` in ``folder``, labelled by ``field``, a key of `FIELDS`."""
+    """The source of `nsynth-train` and `nsynth-valid` in `folder`, labelled by `field`, a key of `FIELDS`."""
     notes = [(split, name, note) for split in (TRAIN, TEST) for name, note in _examples(folder / split)]
     clips = _clips(folder, [(split, name) for split, name, _ in notes])
     numbers = {name: label for label, name in enumerate(classes)}

@@ -20,7 +20,7 @@ TEST_WINDOWS = 512
 
 
 class Labelled(NamedTuple):
-    """``rows`` (n,) of `Clips` and their ``labels`` (n,), both int64."""
+    """`rows` (n,) of `Clips` and their `labels` (n,), both int64."""
 
     rows: Integers
     labels: Integers
@@ -78,7 +78,7 @@ class AudioSource(Source):
 
 
 def require_all_classes(split: Labelled, task: str, classes: Sequence[str], folder: Path) -> None:
-    """UsageError if the training clips ``split`` lack one of the ``classes``."""
+    """UsageError if the training clips `split` lack one of the `classes`."""
     empty = sorted(set(range(len(classes))) - set(split.labels.tolist()))
     if empty:
         raise UsageError(

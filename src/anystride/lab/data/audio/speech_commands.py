@@ -1,6 +1,6 @@
 """Speech Commands v0.02 (Warden, 2018): 35 spoken words, up to 1 s at 16 kHz, 105,829 clips.
 
-The split is the official one: ``testing_list.txt`` (11,005 clips) for the test, ``validation_list.txt`` (9,981) set
+The split is the official one: `testing_list.txt` (11,005 clips) for the test, `validation_list.txt` (9,981) set
 aside, the other 84,843 for training. Table A.1 counts 84,771 and 10,700, which neither these lists nor the twelve-word
 version (85,511 and 4,890) give; its source cannot be told from the paper.
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import open_clips
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 TASK = "speech-commands"
 WORDS = (

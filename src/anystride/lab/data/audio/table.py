@@ -18,7 +18,7 @@ class Published:
     test: int
 
     def compare(self, source: AnySource) -> AnySource:
-        """The source itself; its ``counts`` say so if they are not those of Table A.1."""
+        """The source itself; its `counts` say so if they are not those of Table A.1."""
         if (source.train_length, source.test_length) != (self.train, self.test):
             source.counts += f" (Table A.1: {self.train:,} and {self.test:,})"
         return source

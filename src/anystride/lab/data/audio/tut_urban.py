@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from anystride.lab.config import RunConfig
 from anystride.lab.data.audio.clips import Integers, open_clips
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.split import by_name
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
 TASK = "tut-urban-2018"
 FOLD = "tut-urban-2018-fold1"

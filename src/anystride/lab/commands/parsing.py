@@ -1,0 +1,83 @@
+"""Parsing of the command line's values: each parser names what it wanted. Imports nothing that is slow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """A parser of whole numbers of at least `low`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    return parse
+
+
+def number(low: float, *, above: bool = False, below: float = float("inf")) -> Callable[[str], float]:
+    """A parser of numbers below `below` of at least `low`, or greater than it where `above`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+        if not (low < value < below if above else low <= value < below):
+            bound = f"greater than {low:g}" if above else f"at least {low:g}"
+            bound += "" if below == float("inf") else f" and below {below:g}"
+            raise argparse.ArgumentTypeError(f"must be a finite number {bound}, got {text}")
+        return value
+
+    return parse
+
+
+def strides(text: str) -> tuple[tuple[float, float], ...]:
+    """Strides, one per downsampler: `3,2,3` or with a (vertical x horizontal) pair, `3x2,2,3`."""
+    stages = [[_stride(value, text) for value in stage.split("x")] for stage in text.strip("() ").split(",")]
+    if any(len(stage) > 2 for stage in stages):
+        raise argparse.ArgumentTypeError(f"must be strides such as 3,2,3 or 3x2,2,3, got {text!r}")
+    return tuple((stage[0], stage[-1]) for stage in stages)
+
+
+def _stride(value: str, text: str) -> float:
+    try:
+        stride = float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be strides such as 3,2,3 or 3x2,2,3, got {text!r}") from None
+    if not 1 <= stride < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be finite strides of at least 1, got {value.strip()} in {text!r}")
+    return stride
+
+
+def share(text: str) -> float:
+    """A share of a whole, above 0 and up to 1: `5%` or `0.05`."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share above 0 and up to 1 such as 5% or 0.05, got {text!r}")
+    return value
+
+
+def grid(text: str) -> int | str:
+    """How map sizes follow strides: `free`, `fixed` or a whole number."""
+    if text in ("free", "fixed"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be free, fixed or a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line (exit code 2), without the usage in front of it."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse's says NoReturn, and so does exit
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

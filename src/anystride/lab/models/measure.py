@@ -1,0 +1,47 @@
+"""What a model costs, measured by running it once. A measurement leaves the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from anystride import macs
+from anystride.lab.models.network import Network
+
+
+def multiply_accumulates(model: Network, image: Tensor) -> int:
+    """Multiply-accumulates of one forward pass for one input (1, C, H, W), in convolutions and matrix products.
+
+    The pooling operator is two matrix products, so its own cost is counted, too.
+    """
+    return int(macs(model, image).item())
+
+
+def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
+    """Height and width of the feature map after each stage for `image` (1, C, H, W)."""
+    sizes: list[list[int]] = []
+
+    def record_size(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes.append(list(output.shape[-2:]))
+
+    handles = [stage.register_forward_hook(record_size) for stage in model.stages]
+    with _evaluating(model):
+        model(image)
+    for handle in handles:
+        handle.remove()
+    return sizes
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    before = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        # Lightning keeps the mode that it finds: a model left in evaluation mode would train with frozen statistics.
+        model.train(before)

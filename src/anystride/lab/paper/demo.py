@@ -1,0 +1,75 @@
+"""The demonstration: four downsamplers from good and from poor strides, the paper's Table 3 in minutes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from anystride.lab.errors import UsageError
+from anystride.lab.models.downsample import METHODS
+from anystride.lab.report.gallery import draw_demo
+from anystride.lab.report.terminal import group, results_table, summary
+from anystride.lab.run.config import RunConfig, Strides
+from anystride.lab.run.experiment import finished
+from anystride.lab.run.job import Job
+from anystride.lab.run.local import run_all
+from anystride.lab.run.progress import Display
+from anystride.lab.run.record import Record
+
+STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0), (2.0, 2.0), (3.0, 3.0)))
+"""The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """`base` is the configuration that all runs share; `seeds` counts seeds from `base.seed`."""
+
+    base: RunConfig
+    seeds: int
+    folder: Path
+    fresh: bool
+
+    def configurations(self) -> list[RunConfig]:
+        """All runs, ordered such that each seed completes the comparison before the next one starts."""
+        return [
+            replace(self.base, method=method, strides=strides, seed=self.base.seed + seed)
+            for seed in range(self.seeds)
+            for strides in STARTS
+            for method in METHODS
+        ]
+
+
+def demonstrate(demo: Demo, console: Console) -> None:
+    """Run what is not finished yet, then print the table, and save the pictures."""
+    started = time.perf_counter()
+    configurations = demo.configurations()
+    records: dict[RunConfig, Record] = {}
+    jobs = []
+    with Display(console) as display:
+        for number, config in enumerate(configurations, start=1):
+            folder = demo.folder / config.name
+            label = f"[{number}/{len(configurations)}] {config.name}"
+            record = None if demo.fresh else finished(config, folder)
+            if record is not None:
+                display.print_line(f"{label}  finished before, {100 * record.accuracy:.1f} %; --fresh repeats it")
+                records[config] = record
+            else:
+                jobs.append(Job(label, config, folder, fresh=demo.fresh))
+        # The outer ramp's maps are the largest: started first, they leave no core waiting at the end.
+        jobs.sort(key=lambda job: (job.config.seed, job.config.method != "outer"))
+        for outcome in run_all(jobs, display):
+            if outcome.record is None:
+                raise UsageError(f"run {outcome.job.config.name} was not made: {outcome.problem}")
+            records[outcome.job.config] = outcome.record
+
+    groups = group([records[config] for config in configurations])
+    console.print()
+    console.print(results_table(groups))
+    console.print(summary(groups), highlight=False)
+    pictures = draw_demo(groups, demo.folder)
+    console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
+    for picture in pictures:
+        console.print(f"  {picture}", highlight=False, soft_wrap=True)

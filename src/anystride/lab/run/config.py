@@ -1,0 +1,102 @@
+"""Everything that decides the result of one run, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anystride.lab.models.spec import NetworkSpec
+
+SCENES = "scenes"
+"""The value of `RunConfig.data` that means scikit-learn's digits."""
+
+Strides = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. Two runs with equal configurations on the same machine give the same result.
+
+    `strides` holds a pair per downsampler, (vertical, horizontal), for sound (time, frequency); `lam` weighs Eq. 6;
+    `stride_lr` is the learning rate of the strides, None for that of the weights. `batch_size` counts the examples
+    of one optimiser step, over all devices and all `accumulate` parts. `epoch_steps` is the number of optimiser
+    steps that count as one epoch, 0 for one pass over the training data. `data` names a data set or a folder; several
+    tasks are joined by "+". `train_size` and `test_size` count the examples of a stand-in and are ignored
+    elsewhere; `image_size` is not used for sound. `grid` says how map sizes follow learned strides, as in
+    `anystride.DiffStride2d`; "fixed" ones follow at the start of each epoch.
+    """
+
+    model: str = "resnet18"
+    method: str = "outer"
+    strides: Strides = ((2.0, 2.0), (2.0, 2.0), (2.0, 2.0))
+    smoothness: float = 4.0
+    shared_stride: bool = False
+    lam: float = 0.0
+    width: int = 8
+    epochs: int = 8
+    epoch_steps: int = 0
+    batch_size: int = 32
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    stride_lr: float | None = None
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    mixup: float = 0.0
+    label_smoothing: float = 0.0
+    seed: int = 0
+    data: str = SCENES
+    image_size: int = 32
+    train_size: int = 4000
+    test_size: int = 1000
+    precision: str = "32-true"
+    accumulate: int = 1
+    compile: bool = False
+    grid: int | str = "free"
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values: tuples become lists, so that it equals itself after a round trip."""
+        return {**dataclasses.asdict(self), "strides": [list(pair) for pair in self.strides]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunConfig:
+        """The inverse of `to_json`; a TypeError for names that are not known here.
+
+        A name that is absent has its default: records stay valid when a field is added whose default changes nothing.
+        """
+        return cls(**{**values, "strides": tuple((float(v), float(h)) for v, h in values["strides"])})
+
+    def network(self, heads: int | Sequence[int], in_channels: int) -> NetworkSpec:
+        """The network of this run for data with `heads` classes per task and `in_channels` channels."""
+        return NetworkSpec(
+            heads=heads,
+            in_channels=in_channels,
+            width=self.width,
+            method=self.method,
+            strides=self.strides,
+            smoothness=self.smoothness,
+            shared=self.shared_stride,
+            grid=self.grid,
+        )
+
+    @property
+    def name(self) -> str:
+        """The method, the strides and the seed, as in `outer-3x2x3-seed0`: a folder's name."""
+        stages = ["_".join(f"{value:g}" for value in dict.fromkeys(pair)) for pair in self.strides]
+        return f"{self.method}-{'x'.join(stages)}-seed{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """`name` with a digest of everything else, as in `outer-3x2x3-seed0-1f0c9a2e`: unique among all runs."""
+        default = RunConfig().to_json()
+        changed = {name: value for name, value in self.to_json().items() if value != default[name]}
+        return f"{self.name}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def difference(one: RunConfig, other: RunConfig) -> str:
+    """What differs between two configurations, in words; empty when they are equal."""
+    a, b = one.to_json(), other.to_json()
+    return ", ".join(f"{name} {a[name]} instead of {b[name]}" for name in a if a[name] != b[name])

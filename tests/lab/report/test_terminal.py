@@ -1,0 +1,54 @@
+"""Records become groups, groups a sentence: computed, for good and for bad news."""
+
+from rich.console import Console
+
+from anystride.lab.report.terminal import group, results_table, summary
+from anystride.lab.report.text import sizes_text, strides_text
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
+
+from ..records import fabricated
+
+
+def record(method: str, start: float, accuracy: float, seed: int = 0) -> Record:
+    strides = ((start, start), (2.0, 2.0), (start, start))
+    return fabricated(
+        RunConfig(method=method, strides=strides, seed=seed),
+        accuracy=accuracy,
+        multiply_accumulates=2_500_000,
+        map_sizes=[[32, 32], [16, 12], [8, 8], [4, 4]],
+    )
+
+
+def test_the_sentence_follows_the_numbers() -> None:
+    records = [record("strided", 2, 0.9), record("inner", 2, 0.8), record("strided", 3, 0.5), record("inner", 3, 0.85)]
+    assert summary(group(records)) == (
+        "Starting from (3, 2, 3) instead of (2, 2, 2) changes the accuracy by "
+        "-40.0 points with strided convolution and +5.0 points with DiffStride inner."
+    )
+
+
+def test_seeds_are_averaged() -> None:
+    (only,) = group([record("outer", 2, 0.90, seed=0), record("outer", 2, 0.94, seed=1)])
+    assert only.accuracy_text == "92.0 ± 2.8"
+    assert only.mega_macs == 2.5
+
+
+def test_one_seed_has_no_deviation() -> None:
+    (only,) = group([record("outer", 2, 0.9)])
+    assert only.deviation is None
+    assert only.accuracy_text == "90.0"
+
+
+def test_the_table_shows_strides_and_sizes() -> None:
+    console = Console(record=True, width=140, file=None)
+    console.print(results_table(group([record("outer", 3, 0.9)])))
+    text = console.export_text()
+    assert "(3, 2, 3)" in text
+    assert "32, 16x12, 8, 4" in text
+
+
+def test_numbers_for_people() -> None:
+    assert strides_text([[2.0, 2.0], [2.351, 1.0]]) == "2, 2.35x1"
+    assert strides_text([[10.0, 20.0]], digits=0) == "10x20"
+    assert sizes_text([[32, 32], [13, 12]]) == "32, 13x12"
