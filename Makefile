@@ -3,15 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test quick lint bench setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(BIN)/anystride demo $(ARGS)
 
 test: $(READY) lint
-	$(BIN)/pytest --cov=anystride --cov-report=term --timeout=600 $(ARGS)
-	$(BIN)/coverage report --include='src/anystride/*.py' --fail-under=95
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov=anystride --cov-report=term --timeout=600 $(ARGS)
+	$(BIN)/coverage report --include='src/anystride/*.py,src/anystride/ops/*,src/anystride/convert/*,src/anystride/counting/*' --fail-under=95
+
+quick: $(READY)
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m 'not slow' --ignore=tests/lab --timeout=600 $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
