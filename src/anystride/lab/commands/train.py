@@ -39,7 +39,7 @@ def add(commands: Commands[Parser]) -> None:
     for title, names in (("model", MODEL), ("training", TRAINING), ("speed and memory", SPEED)):
         group = parser.add_argument_group(title)
         for name in names:
-            # As text, so that the help shows the strides as one types them.
+            # The help shows the strides as a person types them.
             add_run_option(group, name, "2,2,2" if name == "strides" else getattr(default, name))
     add_processes(group)
 

@@ -23,9 +23,17 @@ from anystride.lab.run.record import Record
 
 
 def report(results: Path, out: Path) -> Path:
-    """Write the page of all tables that were asked for in `results`; gives back `out`.
+    """Write one page of all tables whose runs lie in a folder. Missing runs are shown as missing.
 
-    Raises UsageError for a folder without any, and for a record that cannot be read. Missing runs are shown as such.
+    Args:
+        results: the folder.
+        out: the file of the page.
+
+    Returns:
+        The file of the page.
+
+    Raises:
+        UsageError: the folder has no results, a record cannot be read, or the page cannot be written.
     """
     recipes = list(RECIPES)
     asked = sorted(

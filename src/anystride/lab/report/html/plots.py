@@ -1,4 +1,4 @@
-"""Plots as SVG: points and lines whose numbers show when they are pointed at."""
+"""Plots as SVG: points and lines that show their numbers under the mouse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y, what to tell) of one colour; joined by a line where `line`, dashed where `dashed`."""
+    """Points (x, y, tip) of one colour; `line` joins them, and `dashed` breaks the line."""
 
     colour: str
     points: Sequence[tuple[float, float, str]]

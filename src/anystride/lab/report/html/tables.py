@@ -82,9 +82,12 @@ def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float
 
 
 def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str, one_task: bool) -> str:
-    """What each cell costs; where all rows are of `one_task`, too, how methods compare within equal costs.
+    """Tables of costs.
 
-    `reference` is the cheapest column.
+    Args:
+        found: (accuracy, cost) by column and row, as `compared` returns them.
+        reference: the cheapest column.
+        one_task: whether all rows have the same task; only then a second table compares methods at equal costs.
     """
     rows = list(dict.fromkeys(row for column in found.values() for row in column))
     base = found.get(reference, {})
