@@ -16,7 +16,7 @@ from anystride.lab.paper.grid import GRIDS, MEASURED, GridRequest, record_in, ru
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid
 from anystride.lab.report.html import figures
 from anystride.lab.report.html.assets import SCRIPT, STYLE
-from anystride.lab.report.html.tables import compared, cost_tables, html_table, value_tables
+from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
@@ -114,7 +114,7 @@ def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], li
         parts.append(f"<p>{escape(grid.note)}</p>")
     protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, made.get, link)]
-    found = compared(grid, made.get)
+    found = accuracies_and_costs(grid, made.get)
     if len(found) > 1:
         parts += [
             "<h3>At equal multiply-accumulates</h3>",
@@ -126,9 +126,9 @@ def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], li
 
 
 def _figures(request: GridRequest, runs: figures.Runs, learned: figures.Runs, link: figures.Link) -> str:
-    drawn = [figures.against(runs, link, "cost")]
+    drawn = [figures.accuracy_against(runs, link, "cost")]
     if request.recipe == "figure4":
-        drawn.append(figures.against(runs, link, "J"))
+        drawn.append(figures.accuracy_against(runs, link, "J"))
     if learned:
         drawn += [figures.final_strides(learned, link), figures.striding(learned, link)]
     for method in ("outer", "inner"):

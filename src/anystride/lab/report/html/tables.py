@@ -66,7 +66,7 @@ def _entry(
     return f'{text}<span class="known">{known}</span>'
 
 
-def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float, float]]]:
+def accuracies_and_costs(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float, float]]]:
     """(mean accuracy in %, mean multiply-accumulates) by column and row, over the runs that are finished."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     panels = {cell.panel for cell in grid.cells if cell.value == "accuracy"}
@@ -85,7 +85,7 @@ def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str
     """Tables of costs.
 
     Args:
-        found: (accuracy, cost) by column and row, as `compared` returns them.
+        found: (accuracy, cost) by column and row, as `accuracies_and_costs` returns them.
         reference: the cheapest column.
         one_task: whether all rows have the same task; only then a second table compares methods at equal costs.
     """
