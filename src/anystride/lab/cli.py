@@ -1,4 +1,4 @@
-"""The command `anystride`. Heavy packages are imported inside the commands, so that `--help` answers at once."""
+"""The command `anystride`. `--help` answers at once: heavy packages are imported inside the commands."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the operator costs, measured: one file per table of `anystride bench`, and what they share."""
+"""Measurements of what the operator costs: one file per table of `anystride bench`, and what the tables share."""

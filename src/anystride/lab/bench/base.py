@@ -1,4 +1,4 @@
-"""What every table of `anystride bench` is: a measurement, and how its record is shown."""
+"""A table of `anystride bench`: a measurement, and how its record is shown."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class Bench:
     repeats: Mapping[str, int]
 
     def rounds(self, device: torch.device, quick: bool, asked: int | None = None) -> int:
-        """How often to repeat, where nobody asked for a number."""
+        """The number of rounds: the one that was asked for, or the usual one."""
         return asked or (QUICK_REPEATS if quick else self.repeats[device.type])
 
     def record(self, setup: Setup) -> BenchRecord:
-        """Measure, and say what was measured where."""
+        """Measure, and record what was measured and where."""
         found = self.measure(setup)
         gpu = torch.cuda.get_device_name(setup.device) if setup.device.type == "cuda" else None
         shared = {"quick": setup.quick, "repeats": setup.repeats, "warm_up": WARM_UP, "seed": SEED, "gpu": gpu}

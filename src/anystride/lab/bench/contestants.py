@@ -1,4 +1,4 @@
-"""What can halve a map: the operators that are compared, as layers."""
+"""The operators that are compared, as layers. Each halves a map."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TITLES = {
 }
 
 SHORT = {**{name: name for name in TITLES}, "fft": "FFT"}
-"""For the heads of columns."""
+"""Titles for the heads of columns."""
 
 STRIDE = 2.0
 _DIFFSTRIDE = (anystride.DiffStride1d, anystride.DiffStride2d, anystride.DiffStride3d)

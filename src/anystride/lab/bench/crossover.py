@@ -1,4 +1,4 @@
-"""One long axis: a dense matrix against the real FFT, and what the operator itself takes."""
+"""One long axis: a dense matrix against the real FFT, and the operator itself."""
 
 from __future__ import annotations
 
@@ -23,27 +23,30 @@ SAMPLES = 2**20
 CHANNELS = 16
 STRIDE = 2.0
 MADE = 4100
-"""Longer axes get a matrix of random entries: it takes as long to apply, and their own takes a minute to make."""
+"""Longer axes get a matrix of random entries. It takes as long to apply; the true one takes a minute to make."""
 
 METHODS = {"dense": "dense matrix", "fft": "real FFT", "still": "diffstride", "moved": "diffstride, stride moved"}
 KINDS = ("powers of two", "primes")
 
 
 def fourier(x: Tensor, gains: Tensor, size: int) -> Tensor:
-    """What `anystride.functional.diffstride` does to the last axis of `x`, for odd `size` or real input bins."""
+    """Compute what `anystride.functional.diffstride` computes along the last axis of `x`, by the real FFT.
+
+    Both are equal for odd `size`; for an even one the bin in the middle differs.
+    """
     kept = torch.fft.rfft(x, norm="forward")[..., : len(gains)]
     y: Tensor = torch.fft.irfft(kept * gains, n=size, norm="forward")
     return y
 
 
 def gains_of(length: int) -> Tensor:
-    """The window on the bins that the output can hold."""
+    """The window at the frequencies of the output."""
     bins = torch.arange(output_length(length, STRIDE) // 2 + 1)
     return window(bins, length, STRIDE)
 
 
 def measure(setup: Setup) -> dict[str, Any]:
-    """All lengths, maps of equally many samples."""
+    """Measure all lengths, on maps with the same number of samples."""
     lengths = (
         [(64, False), (67, True)] if setup.quick else [*((n, False) for n in LENGTHS), *((n, True) for n in PRIMES)]
     )
@@ -88,7 +91,7 @@ def _measure(length: int, samples: int, setup: Setup) -> dict[str, Any]:
 
 
 def _falling(length: int) -> Callable[[], float]:
-    """A stride that is a little less at each call, the size staying."""
+    """Return a function whose value falls a little at each call, by too little to change the output size."""
     stride, step = STRIDE, min(1e-5, 1 / (200 * length))
 
     def following() -> float:
@@ -100,7 +103,10 @@ def _falling(length: int) -> Callable[[], float]:
 
 
 def crossing_length(rows: list[dict[str, Any]], prime: bool, name: str) -> float | None:
-    """The length from which `name` beats the dense matrix at all longer ones, between two by their logarithms."""
+    """The length above which `name` always beats the dense matrix; None where it does not.
+
+    Between two measured lengths the logarithms of the times are interpolated.
+    """
     mine = [row for row in rows if row["prime"] == prime]
     gaps = [(math.log(row["length"]), math.log(row["dense"]["seconds"] / row[name]["seconds"])) for row in mine]
     slower = [number for number, (_, gap) in enumerate(gaps) if gap <= 0]

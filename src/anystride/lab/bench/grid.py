@@ -1,4 +1,4 @@
-"""How map sizes follow strides (`grid`): what each policy costs in accuracy, and what it spares a compiler."""
+"""Three policies by which map sizes follow strides (`grid`): their accuracy, and how often a compiler must work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 
 def _train(run: RunConfig) -> dict[str, Any]:
-    """One ordinary run of the stand-in: what came out, and how long its training took."""
+    """Make one ordinary run of the stand-in; return its results and the seconds of its training."""
     from anystride.lab.run import experiment
 
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def _network(setup: Setup, grid: int | str) -> tuple[nn.Module, Tensor]:
 
 
 def _sweep(network: nn.Module, step: int) -> None:
-    """Strides that swing between 1.4 and 2.8, each layer and axis at its own pace, as no optimiser would."""
+    """Set strides that swing between 1.4 and 2.8, each layer and axis at its own pace. No optimiser does this."""
     with torch.no_grad():
         for number, layer in enumerate(m for m in network.modules() if isinstance(m, DiffStride2d)):
             phases = [step / 30 + number, step / 37 + 2 * number]
@@ -86,7 +86,7 @@ def _sweep(network: nn.Module, step: int) -> None:
 
 
 def _compile(setup: Setup, grid: int | str) -> dict[str, Any]:
-    """Steps through `torch.compile`, and the same steps without it."""
+    """Take steps with `torch.compile`, and the same steps without it."""
     from torch._dynamo.utils import counters
 
     seconds: dict[str, list[float]] = {}

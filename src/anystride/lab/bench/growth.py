@@ -1,4 +1,4 @@
-"""How a training step's time and memory grow with each factor of a ResNet-18, the others standing still."""
+"""Time and memory of a training step of ResNet-18, as one factor grows and the others stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUANTITIES = {"time": "seconds", "memory": "bytes"}
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration. `learned` of the three shortcut blocks learn, from the input on; the others are strided."""
+    """One configuration. The first `learned` of the three shortcut blocks learn; the others are strided."""
 
     resolution: int = 32
     batch: int = 16
@@ -57,7 +57,7 @@ def points(quick: bool) -> list[tuple[str, int, Point]]:
 
 
 def measure(setup: Setup) -> dict[str, Any]:
-    """All points, the methods of each in turn."""
+    """Measure all points, the methods of each point in turn."""
     chosen = points(setup.quick)
     rows = []
     for number, (name, value, point) in enumerate(chosen):
@@ -94,7 +94,7 @@ def _measure(point: Point, setup: Setup) -> list[dict[str, Any]]:
 
 
 def _slopes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each factor but the number of learned layers, which begins at none."""
+    """Exponents for each factor except the number of learned layers, which starts at 0."""
     found = []
     for name in FACTORS:
         if name == "learned":

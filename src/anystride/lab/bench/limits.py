@@ -1,4 +1,4 @@
-"""What a device can do at best: bytes moved and multiply-accumulates per second, and the floor that follows."""
+"""The limits of a device: bytes moved and multiply-accumulates per second, and the least time that follows."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from anystride.lab.bench.timing import Contestant, in_turn
 MIB = 2**20
 SIDE = 2048
 SLOW_SIDE = 512
-"""Of square matrices in a type that a CPU has no instructions for: they take seconds otherwise."""
+"""For types without instructions of the CPU, whose products would take seconds."""
 THIN = (16, 32, 32)
 """Rows, inner axis and columns of one product of a long batch: an axis of 32 samples of a 32x32 map, halved."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`bandwidth` has bytes (read and written) per second into a fresh buffer by the bytes of a tensor.
+    """The limits of one device.
 
-    `rate` has multiply-accumulates per second by the name of a type.
+    Args:
+        bandwidth: bytes (read and written) per second into a fresh buffer, by the bytes of a tensor.
+        rate: multiply-accumulates per second, by the name of a type.
     """
 
     bandwidth: dict[int, float]
     rate: dict[str, float]
 
     def floor(self, read: int, written: int, macs: float, dtype: str) -> float:
-        """Seconds that an operator takes at least: to read its input and write its output once, or to multiply."""
+        """The least seconds of an operator: to read its input and write its output once, or to multiply."""
         nearest = min(self.bandwidth, key=lambda size: abs(math.log(size / read)))
         return max((read + written) / self.bandwidth[nearest], macs / self.rate[dtype])
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> Limits:
-        """From what `measure` gave."""
+        """The limits that `measure` returned."""
         bandwidth = {row["bytes"]: row["fresh"] for row in found["bandwidth"]}
         return cls(bandwidth, {row["dtype"]: max(row["square"], row["thin"]) for row in found["rates"]})
 
 
 def measure(setup: Setup, dtypes: Iterable[torch.dtype]) -> dict[str, Any]:
-    """Copies of about 64 MiB, and on a CPU of 16 MiB, whose caches may help; products of square and of thin matrices.
+    """Measure copies of 64 MiB (on a CPU also of 16 MiB, where caches may help) and products of matrices.
 
-    `bandwidth` tells a buffer that exists from a fresh one: every operator allocates its result.
+    Copies go into an existing buffer or into a fresh one: every operator allocates its result. Matrices are square, or
+    thin like those of a small map.
     """
     sizes = [MIB] if setup.quick else [16 * MIB, 64 * MIB] if setup.on_cpu else [64 * MIB]
     return {

@@ -1,4 +1,4 @@
-"""Strides that move as in training, by so little that the sizes of maps stay as they are."""
+"""Strides that move as in training, but too little to change the sizes of maps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ LearnedLayer = DiffStride1d | DiffStride2d | DiffStride3d | FourierStride
 
 
 class Moves:
-    """The learned strides of a module. Calling it moves each, so that nothing that was made for the last step fits.
+    """A function that moves the learned strides of a module. Then nothing that was made for the last step fits.
 
-    A whole stride of "outer" keeps its size while it falls, one of "inner" while it rises. One of "outer" that stands
-    at the lower end of its range can only rise: where `lengths` of the map's axes are not given, one near 1.
+    Around a whole stride the output size stays while a stride of "outer" falls and while one of "inner" rises. A stride
+    of "outer" at the lower end of its range can only rise.
+
+    Args:
+        module: the network or layer.
+        step: how far each call moves a stride.
+        lengths: of the map's axes, for the lower end of the range; without them, a stride of at most 1.5 rises.
     """
 
     def __init__(self, module: nn.Module, step: float = STEP, lengths: Sequence[int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Table A.2 again: time, memory and multiply-accumulates of the steps of whole networks, one downsampler each."""
+"""The table of whole networks: time, memory and multiply-accumulates of their steps, for each downsampler."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ METHODS = {
 }
 
 STATIC = {"inner-fixed": Method("DiffStride inner, fixed grid", "inner", grid="fixed")}
-"""Beside them under `torch.compile`: eager, it is what "inner" is."""
+"""A method that is measured under `torch.compile` only: in eager mode it equals "inner"."""
 NETWORKS_ON_CPU = ("resnet18",)
 METHODS_ON_CPU = ("strided", "spectral", "outer", "inner", "inner-fixed")
-"""What a CPU compiles."""
+"""The networks and methods that are compiled on a CPU."""
 
 
 def cases(on_cpu: bool, quick: bool) -> list[Case]:
@@ -50,7 +50,7 @@ def cases(on_cpu: bool, quick: bool) -> list[Case]:
 
 
 def measure(setup: Setup) -> dict[str, Any]:
-    """Both networks with every method in turn, eager and perhaps compiled."""
+    """Measure both networks with every method in turn, in eager mode and where asked for also compiled."""
     chosen = cases(setup.on_cpu, setup.quick)
     modes = {EAGER: _eager, COMPILED: _compiled} if setup.compiled else {EAGER: _eager}
     rows: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 
 def _compiles_few(setup: Setup) -> bool:
-    """Whether to compile the most important only: on a CPU, each takes minutes."""
+    """Whether to compile only the most important networks: on a CPU each takes minutes."""
     return setup.on_cpu and not setup.quick
 
 
@@ -96,12 +96,12 @@ def _eager(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
 
 
 def _compiled(case: Case, setup: Setup) -> dict[str, dict[str, Any]]:
-    """Each method beside itself in eager mode and the yardstick.
+    """Measure each compiled method beside the same method in eager mode and the eager strided convolution.
 
-    Compiled networks are not compared in one round: they share their code, and a compiler that saw the sizes of one
-    makes the next one's variable. For the same reason the caches on disk stay out of it: with them, torch 2.11 ran a
-    graph with the strides in memory that another method's maps had. The blocks of a network share code, too, and those
-    after the eighth would silently stay eager.
+    Compiled networks are not compared in one round. They share their code: a compiler that has seen the sizes of one
+    network makes the sizes of the next one variable. Caches on disk are off for the same reason: with them, torch 2.11
+    ran a graph for the memory layout of another method. The blocks of a network share code, too; without a higher limit
+    the blocks after the eighth would stay eager without a word.
     """
     config: Any = torch.compiler.config  # its own stubs do not know `patch`
     yardstick, found = case.trainee(METHODS["strided"], setup.device), {}

@@ -1,4 +1,4 @@
-"""Every operator that halves a map, beside what the device can do at best and beside the same layer by FFT."""
+"""Every operator that halves a map, compared with the limits of the device and with the same layer by FFT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from anystride.lab.bench.oracle import transform_macs
 from anystride.lab.bench.timing import Contestant, in_turn
 
 TRANSFORMED = 1024
-"""Samples of an axis from which two transforms are less work than a dense matrix, for any kind of product."""
+"""Samples of an axis from which on two transforms are less work than a dense matrix."""
 
 CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels last"
 _FORMATS = {CONTIGUOUS: torch.contiguous_format, CHANNELS_LAST: torch.channels_last}
@@ -61,7 +61,7 @@ def _shapes(on_cpu: bool) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def cases(on_cpu: bool, quick: bool) -> list[Case]:
-    """All of them: float32 everywhere, half precision on a CPU for a few, maps of two axes in both layouts."""
+    """The maps: all in float32, a few in half precision on a CPU; those of two axes in both layouts."""
     if quick:
         return [Case("quick", (2, 3, 9, 8)), Case("quick", (1, 2, 8)), Case("quick", (2, 3, 8, 8), torch.float16)]
     shapes = _shapes(on_cpu)

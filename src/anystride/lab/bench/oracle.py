@@ -1,4 +1,4 @@
-"""DiffStride as the paper writes it, with torch.fft in any number of dimensions: what the operator is compared with."""
+"""DiffStride as the paper writes it, with torch.fft in any number of dimensions, for comparison."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def diffstride_fft(x: Tensor, stride: Tensor, smoothness: float = 4.0) -> Tensor
 class FourierStride(nn.Module):
     """`diffstride_fft` as a layer with a learned stride, one value per axis: (N, C, *spatial) to a smaller map.
 
-    It takes a convolution as `anystride.DiffStride2d` does, and runs it first: transforms know no other order.
+    It takes a convolution as `anystride.DiffStride2d` does, and always runs it first.
     """
 
     ramp = "outer"

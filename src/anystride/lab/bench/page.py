@@ -1,4 +1,4 @@
-"""A page with tables between marker lines, which are written from the records."""
+"""A page whose tables, between marker lines, are written from the records."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fill(text: str, folder: Path) -> str:
 
 
 def update(page: Path, folder: Path) -> bool:
-    """`fill` a file; whether that changed it."""
+    """Fill a page in place, as `fill` does. Returns whether the file changed."""
     try:
         before = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""How far a table is: a bar on a terminal, a line per case elsewhere."""
+"""Progress of a measurement: a bar on a terminal, a line per case elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def showing_progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """A context that gives what `Setup.announce` needs."""
+    """A context with a function for `Setup.announce`, which shows the progress."""
     columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     shown = console.is_terminal
     with Progress(*columns, console=console, disable=not shown, transient=True) as progress:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of cells below `columns`, the first `names` of which are words. `notes` say how to read it."""
+    """A table of texts.
+
+    Args:
+        title: what stands above it.
+        columns: heads of the columns.
+        rows: cells, one tuple per row.
+        names: how many columns, from the left, hold words; the others hold numbers.
+        notes: sentences that say how to read it.
+    """
 
     title: str
     columns: tuple[str, ...]

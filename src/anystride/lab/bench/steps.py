@@ -13,7 +13,7 @@ from anystride.lab.bench.oracle import FourierStride
 from anystride.lab.bench.timing import Contestant
 
 LR = 1e-6
-"""No larger, or the network would diverge while it is timed."""
+"""Small, because the network must not diverge while it is timed."""
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -38,8 +38,8 @@ def sgd(network: nn.Module, weight_decay: float = 0.0) -> torch.optim.Optimizer:
 class Trainee:
     """A network, its batch and its optimiser.
 
-    With an optimiser, strides move before each step (`Moves`), so it should not move them. Without one, they stand
-    still and a training step is forward and backward.
+    With an optimiser, `Moves` moves the strides before each step; the optimiser must leave them alone. Without one,
+    strides stand still, and a training step is forward and backward.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Trainee:
         self.call: Callable[[Tensor], Tensor] = network
 
     def compile(self, fullgraph: bool = False, dynamic: bool | None = None) -> None:
-        """Call the network through `torch.compile` from now on, with options of that."""
+        """Call the network through `torch.compile` from now on; the arguments are those of it."""
         self.call = torch.compile(self.network, fullgraph=fullgraph, dynamic=dynamic)
 
     @property
@@ -89,7 +89,7 @@ class Trainee:
 
     @property
     def held(self) -> list[Tensor]:
-        """What is there before a step: the network, its input and what the optimiser keeps."""
+        """All tensors that exist before a step: the network, its input and the state of the optimiser."""
         states = self.optimiser.state.values() if self.optimiser is not None else []
         kept = [each for state in states for each in state.values() if isinstance(each, Tensor)]
         return [*self.network.parameters(), *self.network.buffers(), self.images, *kept]

@@ -1,4 +1,4 @@
-"""Images per second of the training step of Table 3 (CIFAR), and what its runs take at that rate."""
+"""Images per second of the training step of Table 3 (CIFAR), and the hours of its runs at that rate."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PAPER = ("strided", "spectral", "outer")
 
 
 def run_of(method: str) -> RunConfig:
-    """The recipe's run of a method from the usual strides."""
+    """The first run of a method in the recipe, from the usual strides."""
     return next(run for run in RECIPE.grid(DATA).runs if run.method == method)
 
 
 def measure(setup: Setup) -> dict[str, Any]:
-    """All methods in turn, at the first of the table's starts."""
+    """Measure all methods in turn, at the first start of the table."""
     runs = {method: run_of(method) for method in METHODS}
     recipe = runs["strided"]
     batch = 2 if setup.quick else CPU_BATCH if setup.on_cpu else recipe.batch_size

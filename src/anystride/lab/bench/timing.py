@@ -1,4 +1,4 @@
-"""Contestants timed side by side in one run, and the peak memory of a step."""
+"""Times of several contestants, measured side by side, and the peak memory of a step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Contestant:
-    """`run` is timed; `prepare` comes before each run and is not."""
+    """Two functions: `run` is timed, `prepare` is called before each run and is not timed."""
 
     run: Callable[[], object]
     prepare: Callable[[], object] = _nothing
@@ -82,7 +82,7 @@ def _spread(seconds: list[float]) -> Spread:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -95,7 +95,7 @@ MEMORY = {
 
 
 def peak_bytes(contestant: Contestant, device: torch.device, held: Iterable[Tensor]) -> int:
-    """Peak of one run that is not the first, added to the bytes of `held`: what is there before."""
+    """Peak bytes of a second run, with the bytes of `held`, which exist before it."""
     contestant.prepare()
     contestant.run()
     contestant.prepare()

@@ -1,4 +1,4 @@
-"""A convolution and the operator after it: in the plain order, and as one unit in the order that costs least."""
+"""A convolution and the operator after it: in the plain order, and as one operation in the cheapest order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cases(on_cpu: bool, quick: bool) -> list[Case]:
 
 
 class Pair(nn.Module):
-    """Both layers, (N, C, H, W) to a smaller map: called one after the other, or as one unit."""
+    """Both layers, (N, C, H, W) to a smaller map: one after the other, or as one operation."""
 
     def __init__(self, convolution: nn.Module, ramp: Any, unit: bool) -> None:
         super().__init__()

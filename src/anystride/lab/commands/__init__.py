@@ -1,1 +1,1 @@
-"""The commands: each file adds one to the parser and runs it. Heavy packages are imported when it runs."""
+"""The commands. Each file adds one command to the parser and runs it; heavy packages are imported when it runs."""

@@ -16,7 +16,7 @@ Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made where it is absent; UsageError where it cannot be."""
+    """Make a folder where it is absent; UsageError where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -25,7 +25,7 @@ def writable(folder: Path) -> Path:
 
 
 def console() -> Console:
-    """A terminal to print on; a table needs its width where nobody sees one: in a file or a log."""
+    """A terminal to print on; in a file or a log it is 140 characters wide."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=140)

@@ -145,7 +145,7 @@ def add_processes(group: Group) -> None:
     group.add_argument("--nodes", type=whole(1), default=1, metavar="N", help="machines, under torchrun or SLURM")
 
 
-def environment(options: argparse.Namespace) -> RunEnvironment:
+def run_environment(options: argparse.Namespace) -> RunEnvironment:
     """What `add_data_folder` and `add_processes` parsed."""
     from anystride.lab.run.environment import RunEnvironment
 

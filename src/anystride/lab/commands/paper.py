@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anystride.lab.commands.common import Commands, console, writable
-from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, environment
+from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, run_environment
 from anystride.lab.commands.parsing import Parser, number, share, whole
 from anystride.lab.errors import UsageError
 
@@ -96,8 +96,8 @@ def _measure(options: argparse.Namespace) -> None:
     from anystride.lab.paper.grid import save_measurement
     from anystride.lab.paper.show import measurement_table
 
-    measurement, screen, paper = MEASUREMENTS[options.recipe], console(), torch.cuda.is_available()
-    width, batch_size = options.width or (64 if paper else 8), options.batch_size or (256 if paper else 16)
+    measurement, screen, on_gpu = MEASUREMENTS[options.recipe], console(), torch.cuda.is_available()
+    width, batch_size = options.width or (64 if on_gpu else 8), options.batch_size or (256 if on_gpu else 16)
     repeats = max(1, round(REPEATS * options.budget))
     if options.plan:
         text = f"{measurement.name}: {repeats} steps per method at width {width}, batch {batch_size}; minutes, no data."
@@ -125,21 +125,21 @@ def _run(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.show import show
     from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
 
-    processes = environment(options)
+    environment = run_environment(options)
     run: Executor = run_all
     if options.executor == "ray":
-        if processes.world > 1:
+        if environment.world > 1:
             raise UsageError("--executor ray gives each run one device, got --devices or --nodes; leave one out")
         from anystride.lab.run.on_ray import run_all_on_ray
 
         run = partial(run_all_on_ray, gpus=options.gpus_per_run)
-    elif processes.world > 1:
+    elif environment.world > 1:
         run = run_in_turn if launched() else run_each_alone
-        if processes.nodes > 1 and not launched():
-            raise UsageError(f"--nodes {processes.nodes} needs a launcher: torchrun or srun, one process per device")
+        if environment.nodes > 1 and not launched():
+            raise UsageError(f"--nodes {environment.nodes} needs a launcher: torchrun or srun, one process per device")
     screen = console()
-    screen.quiet = not processes.is_first
-    grid, problems = make(request, folder, processes, run, screen, options.only)
+    screen.quiet = not environment.is_first
+    grid, problems = make(request, folder, environment, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [each for each in problems if each.problem]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anystride.lab.commands.common import Commands, console, writable
-from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, check, environment
+from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, check, run_environment
 from anystride.lab.commands.parsing import Parser
 from anystride.lab.data.names import is_known
 from anystride.lab.errors import UsageError
@@ -39,7 +39,7 @@ def add(commands: Commands[Parser]) -> None:
     for title, names in (("model", MODEL), ("training", TRAINING), ("speed and memory", SPEED)):
         group = parser.add_argument_group(title)
         for name in names:
-            # As text, so that the help shows the strides as one types them.
+            # The help shows the strides as a person types them.
             add_run_option(group, name, "2,2,2" if name == "strides" else getattr(default, name))
     add_processes(group)
 
@@ -68,7 +68,7 @@ def execute(options: argparse.Namespace) -> None:
             f"got {config.data!r}, which is no folder"
         )
     folder = writable(getattr(options, "out", Path("runs") / config.name))
-    train(config, folder, options.resume, environment(options), console())
+    train(config, folder, options.resume, run_environment(options), console())
 
 
 def train(config: RunConfig, folder: Path, resume: bool, environment: RunEnvironment, console: Console) -> None:

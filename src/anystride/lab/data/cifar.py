@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from their binary version: plain bytes, so that no pickle is opened.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from their binary version: plain bytes, no pickle.
 
 50,000 training and 10,000 test images of 32 x 32 in RGB (section 3.2). The whole set lies in the device's memory as
 uint8 (184 MB) and is augmented, normalised and resized there, batch by batch.

@@ -19,8 +19,8 @@ from anystride.lab.record import write
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 SETTLED = 2 * 10**9
-"""Nanoseconds. A folder that changed so shortly before it was listed may change again without a later time stamp: some
-file systems count time in steps of two seconds. It is listed again the next time."""
+"""Nanoseconds. A folder that changed this shortly before it was listed is listed again the next time: it may change
+without a later time stamp, because some file systems count time in steps of two seconds."""
 
 Names = dict[str, list[str]]
 """The files of each class, both sorted."""

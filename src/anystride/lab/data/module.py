@@ -106,7 +106,7 @@ class SourceData(pl.LightningDataModule):
         self.steps, self.accumulate, self.mixup = steps, accumulate, mixup
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         parts = TrainParts(
             self.source,
             self.batch_size,
@@ -121,7 +121,7 @@ class SourceData(pl.LightningDataModule):
         return DataLoader(data, batch_size=None, sampler=parts, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         # Every process needs a batch: one that had none would leave the others waiting for its metrics.
         length = min(self.source.test_rows, -(-self.source.test_length // world))
         rows = torch.split(torch.arange(self.source.test_length), length)[rank::world]
@@ -129,7 +129,7 @@ class SourceData(pl.LightningDataModule):
         data = EvaluationBatches(self._resident())
         return DataLoader(data, batch_size=None, sampler=rows, num_workers=workers, persistent_workers=workers > 0)
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _resident(self) -> Source:

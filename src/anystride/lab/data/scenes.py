@@ -31,7 +31,7 @@ FRAGMENTS = 6
 FRAGMENT_SIDES = (3, 5)
 """A fragment is a random rectangle cut from a digit; each side is drawn from this range, both ends included."""
 MARGIN = 1
-"""Pixels kept free around the whole digit, so that no fragment grows into it."""
+"""Pixels around the whole digit that stay free of fragments."""
 TEST_SHARE = 0.3
 SPLIT_SEED = 0
 """The split of the digits never changes, whatever the seed of a run."""
@@ -62,7 +62,7 @@ def make_scenes(split: Split, n: int, seed: int) -> Scenes:
         corner = rng.integers(CANVAS - DIGIT + 1, size=(n, 2))
         at = _squares(corner, DIGIT)
         canvas[at] = np.maximum(canvas[at], pixels[fragments[:, column]] * _rectangles(rng, n))
-    # The whole digit is drawn last and on a cleared square, so nothing covers it or grows into it.
+    # The whole digit is drawn last, on a cleared square: nothing covers it or touches it.
     corner = rng.integers(MARGIN, CANVAS - DIGIT - MARGIN + 1, size=(n, 2))
     canvas[_squares(corner - MARGIN, DIGIT + 2 * MARGIN)] = 0
     canvas[_squares(corner, DIGIT)] = pixels[whole]

@@ -20,7 +20,7 @@ class AudioBlock(nn.Module):
 
     The convolutions take the stride of their own axis, or one pooling layer takes both strides. Where it sits is a
     reading: the paper speaks of one layer that downsamples "along frequency and time axes" (Table 2) and replaces a
-    strided convolution by one without stride, followed by DiffStride (Figure 2b). So it follows the second
+    strided convolution by one without stride, followed by DiffStride (Figure 2b). Thus it follows the second
     convolution, before its ReLU. A stride of 1 is one to learn from, too.
 
     Shapes: (N, channels_in, time, frequency) to (N, channels_out, t, f), with (t, f) decided by the downsampler.

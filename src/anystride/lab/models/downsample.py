@@ -1,4 +1,4 @@
-"""The ways to downsample that the paper compares, and what their strides may be."""
+"""The downsamplers that the paper compares, and the strides that each allows."""
 
 from __future__ import annotations
 

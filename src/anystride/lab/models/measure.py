@@ -1,4 +1,4 @@
-"""What a model costs, measured by running it once. A measurement leaves the model as it was."""
+"""Costs of a model, from one forward pass that leaves the model as it was."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anystride.lab.models.network import Network
 def multiply_accumulates(model: Network, image: Tensor) -> int:
     """Multiply-accumulates of one forward pass for one input (1, C, H, W), in convolutions and matrix products.
 
-    The pooling operator is two matrix products, so its own cost is counted, too.
+    The pooling operator is two matrix products; its own cost is counted, too.
     """
     return int(macs(model, image).item())
 

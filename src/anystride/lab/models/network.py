@@ -44,9 +44,10 @@ class Heads(nn.Module):
 
 
 def linear_heads(features: int, heads: int | Sequence[int]) -> nn.Module:
-    """The last layer for tasks with so many classes each; a plain linear layer where there is one task.
+    """The last layer for tasks with the given numbers of classes; a plain linear layer for one task.
 
-    Raises ValueError where a task has no class, or where there is no task.
+    Raises:
+        ValueError: a task has no class, or there is no task.
     """
     sizes = [heads] if isinstance(heads, int) else list(heads)
     if not sizes or min(sizes) < 1:

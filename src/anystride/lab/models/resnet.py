@@ -21,14 +21,14 @@ class Block(nn.Module):
     """A residual block after He et al. (2016a): two 3x3 convolutions, each with batch normalisation, and a skip.
 
     Without `stride` it is an identity block. With one and more channels than before it is a shortcut block: Figure 2a
-    for a strided convolution, Figure 2b for everything else, where *one* pooling layer serves both branches, so that
-    they always agree in size and share their strides. On the shortcut the pooling comes before the 1x1 projection: both
-    are linear and act on different axes, so they commute exactly, and this order needs S_h * S_w times fewer
+    for a strided convolution, Figure 2b for everything else, where *one* pooling layer serves both branches: they
+    always agree in size and share their strides. On the shortcut the pooling comes before the 1x1 projection: both
+    are linear and act on different axes. Thus they commute exactly, and this order needs S_h * S_w times fewer
     multiplications.
 
     With a stride and as many channels as before (section 3.2: ImageNet's first identity block) there is nothing to
     project. The skip is the pooled input, and for a strided convolution every S-th sample of it: He et al. project only
-    where channels are added, and otherwise run the identity with the stride. So the methods keep the same weights.
+    where channels are added, and otherwise run the identity with the stride. Thus the methods keep the same weights.
 
     Shapes: (N, channels_in, H, W) to (N, channels_out, h, w), with (h, w) decided by the downsampler.
     """

@@ -1,4 +1,4 @@
-"""What is known about each data set without having it: shapes, counts and sizes, for estimates of costs."""
+"""Facts about each data set, for estimates before a download: shapes, counts and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ SPECTROGRAM = (1, 98, 64)
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """`shape` (C, H, W) is that of an input; `disk` is in bytes, unpacked; tasks with one `folder` share it."""
+    """Facts about one task.
+
+    Args:
+        shape: (C, H, W) of an input.
+        classes: number of classes.
+        train: number of training examples.
+        folder: name of the folder on the disk; tasks with the same folder share it.
+        disk: bytes on the disk, unpacked.
+    """
 
     shape: tuple[int, int, int]
     classes: int
@@ -33,7 +41,7 @@ _SOUND = {
 
 
 def dataset_facts(name: str, run: RunConfig) -> DatasetFacts:
-    """About the data set or task `name` as `run` uses it.
+    """The facts about a data set or task, as `run` uses it.
 
     Raises:
         ValueError: nothing is known about it.

@@ -25,7 +25,14 @@ STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0)
 
 @dataclass(frozen=True)
 class Demo:
-    """`base` is the configuration that all runs share; `seeds` counts seeds from `base.seed`."""
+    """A comparison of all methods from all `STARTS`.
+
+    Args:
+        base: the configuration that all runs share.
+        seeds: number of seeds, from that of `base` on.
+        folder: where the runs lie.
+        fresh: whether finished runs are made again.
+    """
 
     base: RunConfig
     seeds: int
@@ -58,7 +65,7 @@ def demonstrate(demo: Demo, console: Console) -> None:
                 records[config] = record
             else:
                 jobs.append(Job(label, config, folder, fresh=demo.fresh))
-        # The outer ramp's maps are the largest: started first, they leave no core waiting at the end.
+        # Runs of the outer ramp have the largest maps. They start first, or one core would wait for another at the end.
         jobs.sort(key=lambda job: (job.config.seed, job.config.method != "outer"))
         for outcome in run_all(jobs, display):
             if outcome.record is None:

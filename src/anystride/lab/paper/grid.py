@@ -32,7 +32,15 @@ Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
 @dataclass(frozen=True)
 class GridRequest:
-    """What somebody asked for: a recipe on a data set; `budget` is the share of its epochs, `changes` the rest."""
+    """What somebody asked for: a recipe on a data set.
+
+    Args:
+        recipe: name of the recipe.
+        dataset: what it is made on.
+        budget: share of the epochs.
+        seeds: runs per cell.
+        changes: fields of `RunConfig` that every run has other than its protocol.
+    """
 
     recipe: str
     dataset: str
@@ -42,7 +50,7 @@ class GridRequest:
 
     @property
     def name(self) -> str:
-        """As in `table3-scenes`, with what differs from the protocol behind it: a file's name."""
+        """Name of a file, as in `table3-scenes`, followed by what differs from the protocol."""
         parts = [self.recipe, self.dataset.replace("+", "-")]
         parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
         parts += [f"{name}{value}".replace("_", "") for name, value in sorted(self.changes.items())]
@@ -56,7 +64,7 @@ class GridRequest:
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:
-    """Where a run lies. It follows from the configuration alone, so that recipes share their runs."""
+    """Where a run lies. It follows from the configuration alone: recipes share their runs."""
     return out / RUNS / config.key
 
 
@@ -66,7 +74,7 @@ def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
 
 
 def save_request(request: GridRequest, out: Path) -> None:
-    """Keep what was asked for, so that a report knows which tables to make of the records; more seeds replace fewer."""
+    """Save what was asked for; a report makes its tables from this. More seeds replace fewer."""
     path = out / GRIDS / f"{request.name}.json"
     if path.is_file() and load_request(path).seeds >= request.seeds:
         return
@@ -93,7 +101,7 @@ def saved_requests(out: Path) -> list[GridRequest]:
 def execute(
     request: GridRequest, out: Path, environment: RunEnvironment, executor: Executor, console: Console, only: str = ""
 ) -> tuple[Grid, list[Outcome]]:
-    """Make the runs of a request that are not finished; gives back its grid and the outcomes that are no record.
+    """Make the runs of a request that are not finished; returns its grid and the outcomes without a record.
 
     `only` picks the runs whose name contains it. Runs that follow from other runs' results come second.
     """

@@ -1,8 +1,8 @@
 """What a grid will cost: runs, multiply-accumulates, device time and disk, before anything is trained or downloaded.
 
 Multiply-accumulates are those of the strides at the start: learned ones change them. The device's speed is measured
-with the grid's own networks, a fraction of a second for each method, so it holds for their sizes and this device only,
-and leaves out the loading of data and the evaluation.
+with the grid's own networks, for a fraction of a second per method. It holds for their sizes and this device only, and
+leaves out the loading of data and the evaluation.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _data_bytes(runs: Iterable[RunConfig]) -> int:
 
 
 def _cost_key(run: RunConfig) -> RunConfig:
-    """What decides a network and its input, so that seeds and weights of Eq. 6 are not measured one by one."""
+    """The fields that decide a network and its input. Runs that differ in others have the same cost."""
     chosen = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
     return RunConfig(**chosen, smoothness=run.smoothness, image_size=run.image_size)
 

@@ -1,4 +1,4 @@
-"""Which pictures belong to a demonstration and to a single run, and the numbers behind them."""
+"""The pictures of a demonstration and of a single run, and the numbers in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anystride import DiffStride2d, SpectralPool2d
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.resnet import Block, ResNet
-from anystride.lab.report import pictures as figures
+from anystride.lab.report import pictures
 from anystride.lab.report.terminal import Group, group
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.experiment import CHECKPOINT
@@ -31,11 +31,11 @@ COMPARED_STRIDES = (2, 3)
 
 
 def draw_demo(groups: Sequence[Group], folder: Path) -> list[Path]:
-    """All pictures of a demonstration, from its records and the checkpoints beside them; gives back their paths."""
+    """Draw all pictures of a demonstration, from its records and checkpoints. Returns their paths."""
     learning = [each for each in groups if DOWNSAMPLERS[each.method].learns]
     drawn = [folder / "accuracy.png", folder / "strides.png"]
-    figures.accuracy_chart(groups, drawn[0])
-    figures.stride_trajectories(learning, drawn[1])
+    pictures.accuracy_chart(groups, drawn[0])
+    pictures.stride_trajectories(learning, drawn[1])
     poor = [each.records[0] for each in learning if each.start == groups[-1].start]
     for record in poor:
         config = record.config
@@ -45,7 +45,7 @@ def draw_demo(groups: Sequence[Group], folder: Path) -> list[Path]:
 
 
 def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Path]:
-    """The pictures of one run whose checkpoint lies in `folder`; gives back their paths.
+    """Draw the pictures of one run whose checkpoint lies in `folder`. Returns their paths.
 
     Windows and maps are drawn for the ResNet-18 for small images only.
     """
@@ -53,7 +53,7 @@ def draw_run(record: Record, folder: Path, root: Path | None = None) -> list[Pat
     small = config.model == "resnet18" and len(config.strides) == BLOCKS
     drawn = []
     if DOWNSAMPLERS[config.method].learns:
-        figures.stride_trajectories(group([record]), folder / "strides.png")
+        pictures.stride_trajectories(group([record]), folder / "strides.png")
         drawn.append(folder / "strides.png")
         if small:
             drawn.append(_draw_windows(record, folder, folder / "windows.png"))
@@ -72,7 +72,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
         maps = _input_of(block.pool, classifier, images)
         start_sizes = record.start_map_sizes[stage]
         pair = [
-            figures.AxisSpectrum(
+            pictures.AxisSpectrum(
                 energy=_energy(maps, axis=2 + direction),
                 start_length=start_sizes[direction],
                 start_stride=record.start_strides[stage][direction],
@@ -83,7 +83,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
         ]
         spectra.append((pair[0], pair[1]))
     title = f"{DOWNSAMPLERS[config.method].title}: energy that reaches each downsampler, and the window that it learned"
-    figures.windows_over_spectrum(spectra, config.smoothness, config.method, title, path)
+    pictures.windows_over_spectrum(spectra, config.smoothness, config.method, title, path)
     return path
 
 
@@ -109,14 +109,14 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
         after = {"strided": before[..., ::stride, ::stride], **{name: pool(before) for name, pool in pools.items()}}
         named = [(DOWNSAMPLERS[name].title, image[0, 0].numpy()) for name, image in after.items()]
         rows.append((f"stride {stride}", named))
-    figures.feature_maps(_for_matplotlib(scene)[0], before[0, 0].numpy(), rows, path)
+    pictures.feature_maps(_for_matplotlib(scene)[0], before[0, 0].numpy(), rows, path)
     return path
 
 
 def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     """Some test images with their classes."""
     images, labels = _test_images(record.config, SHEET, root)
-    figures.image_sheet(_for_matplotlib(images), labels, "Test images and their classes", path)
+    pictures.image_sheet(_for_matplotlib(images), labels, "Test images and their classes", path)
     return path
 
 
@@ -134,7 +134,7 @@ def _test_images(config: RunConfig, count: int, root: Path | None = None) -> tup
 
 @torch.no_grad()
 def _input_of(module: nn.Module, classifier: Classifier, images: Tensor) -> Tensor:
-    """What reaches a module for the first time in one forward pass (a pooling layer serves two branches)."""
+    """The first input of a module in one forward pass: a pooling layer serves two branches."""
     seen: list[Tensor] = []
     handle = module.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     classifier(images)
@@ -142,14 +142,14 @@ def _input_of(module: nn.Module, classifier: Classifier, images: Tensor) -> Tens
     return seen[0]
 
 
-def _energy(maps: Tensor, axis: int) -> figures.Floats:
+def _energy(maps: Tensor, axis: int) -> pictures.Floats:
     """Energy of maps (N, C, H, W) per frequency 0 .. L // 2 of one axis, averaged over everything else."""
     spectrum = np.abs(np.fft.rfft(maps.numpy(), axis=axis)) ** 2
-    energy: figures.Floats = spectrum.mean(axis=tuple(other for other in range(4) if other != axis))
+    energy: pictures.Floats = spectrum.mean(axis=tuple(other for other in range(4) if other != axis))
     return energy
 
 
-def _for_matplotlib(images: Tensor) -> figures.Floats:
+def _for_matplotlib(images: Tensor) -> pictures.Floats:
     """Images (n, C, H, W) as matplotlib wants them: (n, H, W) for one channel, (n, H, W, 3) for three."""
-    array: figures.Floats = images.permute(0, 2, 3, 1).numpy()
+    array: pictures.Floats = images.permute(0, 2, 3, 1).numpy()
     return array[..., 0] if array.shape[-1] == 1 else array

@@ -1,4 +1,4 @@
-"""The pictures: each function draws one from numbers and saves it. `gallery` finds the numbers."""
+"""Functions that draw one picture from numbers and save it; `gallery` finds the numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.report.terminal import Group
 from anystride.ops.window import window
 
-# Okabe and Ito's palette: told apart with every common kind of colour vision.
+# Okabe and Ito's palette, for every common kind of colour vision.
 METHOD_COLOURS = {"strided": "#555555", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73"}
 METHOD_MARKERS = {"strided": "s", "spectral": "D", "outer": "o", "inner": "^"}
 STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
@@ -87,9 +87,9 @@ def stride_trajectories(groups: Sequence[Group], path: Path) -> None:
 def windows_over_spectrum(
     spectra: Sequence[tuple[AxisSpectrum, AxisSpectrum]], smoothness: float, ramp: str, title: str, path: Path
 ) -> None:
-    """What each downsampler keeps of what reaches it: (vertical, horizontal) per stage, start against learned window.
+    """The energy that reaches each downsampler, below its window at the start and its learned window.
 
-    Frequencies are in cycles per pixel of that stage's map, so that maps of different sizes compare.
+    `spectra` has a (vertical, horizontal) pair per stage. Frequencies are in cycles per pixel of the map of that stage.
     """
     figure, axes = _figure(2, len(spectra), panel=(3.5, 2.3), sharex=True)
     for column, pair in enumerate(spectra):

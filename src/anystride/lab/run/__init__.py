@@ -1,1 +1,1 @@
-"""One run, from its configuration to its record, and the ways to make many: here, in processes, on a cluster."""
+"""One run, from its configuration to its record, and many runs: in processes of this machine, or on a cluster."""

@@ -21,13 +21,34 @@ Strides = tuple[tuple[float, float], ...]
 class RunConfig:
     """One run. Two runs with equal configurations on the same machine give the same result.
 
-    `strides` holds a pair per downsampler, (vertical, horizontal), for sound (time, frequency); `lam` weighs Eq. 6;
-    `stride_lr` is the learning rate of the strides, None for that of the weights. `batch_size` counts the examples
-    of one optimiser step, over all devices and all `accumulate` parts. `epoch_steps` is the number of optimiser
-    steps that count as one epoch, 0 for one pass over the training data. `data` names a data set or a folder; several
-    tasks are joined by "+". `train_size` and `test_size` count the examples of a stand-in and are ignored
-    elsewhere; `image_size` is not used for sound. `grid` says how map sizes follow learned strides, as in
-    `anystride.DiffStride2d`; "fixed" ones follow at the start of each epoch.
+    Args:
+        model: a network of `models.registry`.
+        method: a downsampler of `models.downsample`.
+        strides: a pair per downsampler, (vertical, horizontal), for sound (time, frequency).
+        smoothness: R of Eq. 3, in frequency bins.
+        shared_stride: whether both axes share one stride.
+        lam: weight of the complexity term, Eq. 6.
+        width: channels of the first stage.
+        epochs: how often the data are passed, or how often `epoch_steps` steps are taken.
+        epoch_steps: optimiser steps that count as one epoch; 0 for one pass over the training data.
+        batch_size: examples of one optimiser step, over all devices and all `accumulate` parts.
+        optimizer: "sgd", with a momentum of 0.9, or "adam".
+        lr: the peak learning rate.
+        stride_lr: the learning rate of the strides; None for that of the weights.
+        weight_decay: of the weights; strides have none.
+        schedule: how the learning rate follows the training, see `training.SCHEDULES`.
+        mixup: alpha of Mixup's Beta distribution; 0 for none.
+        label_smoothing: share of a label that is spread over all classes.
+        seed: of weights, synthetic data and order.
+        data: a data set or a folder; several tasks are joined by "+".
+        image_size: side of the images; not used for sound.
+        train_size: training examples of a stand-in; ignored elsewhere.
+        test_size: test examples of a stand-in; ignored elsewhere.
+        precision: as `lightning.pytorch.Trainer` names it.
+        accumulate: parts of a step that are computed one after the other.
+        compile: whether the network is compiled.
+        grid: how map sizes follow learned strides, as in `anystride.DiffStride2d`; with "fixed", at the start of each
+            epoch.
     """
 
     model: str = "resnet18"
@@ -58,7 +79,7 @@ class RunConfig:
     grid: int | str = "free"
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as JSON values: tuples become lists, so that it equals itself after a round trip."""
+        """The configuration as JSON values: tuples become lists."""
         return {**dataclasses.asdict(self), "strides": [list(pair) for pair in self.strides]}
 
     @classmethod

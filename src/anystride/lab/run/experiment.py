@@ -172,7 +172,7 @@ def _record(
 
 
 def build(config: RunConfig, source: Source) -> Classifier:
-    """The untrained classifier; a UsageError instead of the model's own ValueError for impossible settings."""
+    """Build the untrained classifier; UsageError for settings that the network refuses."""
     try:
         return Classifier(config, source.heads, source.example.shape[1:])
     except ValueError as error:
@@ -217,7 +217,7 @@ def saved_configuration(checkpoint: Path) -> RunConfig | None:
 
 
 def finished(config: RunConfig, folder: Path) -> Record | None:
-    """The record of a run that need not be repeated: complete, and of the same configuration."""
+    """The record of a finished run of this configuration; None where there is none."""
     if not (folder / RECORD).is_file():
         return None
     record = load(folder / RECORD)

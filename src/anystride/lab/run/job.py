@@ -1,4 +1,4 @@
-"""One run as a piece of work for whichever process takes it: never twice, and on from where it stopped."""
+"""One run as a job for any process. No job is done twice, and an interrupted one goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anystride.lab.run.record import Record
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is to be made: see `experiment.run`. `fresh` makes it again though it is finished."""
+    """One run to make, see `experiment.run`. With `fresh` it is made even if it is finished."""
 
     label: str
     config: RunConfig
@@ -39,8 +39,15 @@ class Outcome:
 def run_job(job: Job, send: Callable[[ProgressUpdate], None]) -> Outcome:
     """Make the run of a job, unless it is finished or another worker has it.
 
-    An interrupted run goes on from its checkpoint. What the user must mend is raised as UsageError; any other error is
-    the job's problem alone, so that one run out of many does not end them all.
+    An interrupted run goes on from its checkpoint. An error other than UsageError becomes the problem of this outcome:
+    one failing run does not end the others.
+
+    Args:
+        job: the run.
+        send: is called with each update of the progress.
+
+    Raises:
+        UsageError: the user must change something first.
     """
     # The processes of one run are one worker, for which the first one speaks.
     with claim(job.folder) if job.environment.is_first else nullcontext(True) as ours:

@@ -1,4 +1,4 @@
-"""Several runs at once. A small network is too little work for many threads: a core each serves several runs better."""
+"""Several runs at once on this machine. Small networks use many threads badly: each run gets a core of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose run it is: of all workers on all machines that share a folder, one at a time works on a run."""
+"""A lock for each run: of all workers that share a folder, on any machine, one at a time works on a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LOCK = ".lock"
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Whether the run of `folder` is ours while the context lasts; False where another worker has it.
+    """Lock the run of `folder` while the context lasts. Yields False where another worker has it.
 
-    The operating system holds the lock, so a worker that is killed gives its run back.
+    The operating system holds the lock: when a worker is killed, its run is free again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)

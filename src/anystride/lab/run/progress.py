@@ -1,4 +1,4 @@
-"""What a person sees while runs train: a bar for each on a terminal, a line per epoch elsewhere."""
+"""Progress of runs: a bar for each on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anystride.lab.run.training import Classifier, strides_of
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """Where one run stands: `done` of its `total` batches. `status` comes at the end of an epoch."""
+    """The progress of one run: `done` of its `total` batches. `status` is set at the end of an epoch."""
 
     run: str
     done: int
@@ -28,7 +28,7 @@ class ProgressUpdate:
 
 
 class Display:
-    """A context that shows the `ProgressUpdate` of runs, whichever process they come from."""
+    """A context that shows the updates of runs from all processes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -64,12 +64,12 @@ class Display:
             self.print_line(f"{update.run}  epoch {update.epoch}  {update.status}  {update.seconds:.0f} s")
 
     def print_line(self, line: str) -> None:
-        """A line that stays on the screen, above the bars."""
+        """Print a line that stays on the screen, above the bars."""
         self.console.print(line, highlight=False, markup=False)
 
 
 class RunProgress(pl.Callback):
-    """Sends the `ProgressUpdate` of one run after each batch and each epoch."""
+    """Sends a `ProgressUpdate` after each batch and each epoch of one run."""
 
     def __init__(self, run: str, send: Callable[[ProgressUpdate], None]) -> None:
         self.run, self.send = run, send

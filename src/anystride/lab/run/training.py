@@ -28,7 +28,7 @@ MOMENTUM = 0.9
 WARM_UP = 0.2
 """The share of the training over which the cosine schedule's learning rate rises."""
 TOP = 5
-"""Besides the first guess, the best so many count as one of the metrics, where there are more classes than that."""
+"""With more classes than this, a second metric counts whether the right one is among this many best guesses."""
 
 
 def cosine(progress: float) -> float:
@@ -57,8 +57,8 @@ OPTIMIZERS = ("sgd", "adam")
 class Classifier(pl.LightningModule):
     """A network trained on cross-entropy + lam * J (Eq. 6), as its configuration says: one head per task of `heads`.
 
-    A label counts through the classes of all tasks, so it says which head an example is for; an example is compared
-    with the classes of its own task only. `shape` (C, H, W) is that of one input.
+    Labels number the classes of all tasks: a label also tells the task of an example. An example is compared with the
+    classes of its own task only. `shape` (C, H, W) is that of one input.
     """
 
     def __init__(self, config: RunConfig, heads: dict[str, tuple[str, ...]], shape: Sequence[int]) -> None:

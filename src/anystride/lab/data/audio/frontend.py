@@ -1,8 +1,8 @@
 """Log-compressed mel spectrograms (section 3.1): 16 kHz, 64 bands, windows of 25 ms every 10 ms.
 
 What the paper leaves open is fixed here: Hann windows, a transform of 512 points, power (not magnitude), triangular
-bands on the HTK mel scale from 60 Hz to 7800 Hz as in the same authors' other audio work, and no padding, so that
-every frame holds 25 ms of real sound: one second is 98 frames.
+bands on the HTK mel scale from 60 Hz to 7800 Hz as in the same authors' other audio work, and no padding. Thus
+every frame holds 25 ms of real sound, and one second is 98 frames.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class LogMel:
     """`log(1 + mel / FLOOR)` of waveforms (N, samples): (N, 1, frames, 64) float32, the vertical axis is time.
 
     Silence is exactly 0, which is also what a convolution pads with; a full-scale tone is about 20. The compression
-    is a fixed function: nothing is estimated from training data, so nothing can leak from test data, and several tasks
-    share one front end.
+    is a fixed function. Nothing is estimated from data: nothing leaks from the test data, and several tasks share one
+    front end.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:

@@ -13,10 +13,10 @@ from anystride.lab.errors import UsageError
 
 
 class MultiTask(Source):
-    """Sources joined into one. A label counts through the classes of all tasks, and so names its task as well.
+    """Sources joined into one. Labels number the classes of all tasks: a label also tells the task.
 
     The paper does not say how a batch is made up: here any T consecutive training rows hold one example of each of the
-    T tasks, in random order, so every batch has equal shares, and so has, nearly, every device's part of it. One pass
+    T tasks, in random order. Every batch has equal shares, and so has, nearly, the part of each device. One pass
     is as long as all tasks together; the examples of a smaller task come up more often in it.
     """
 

@@ -64,7 +64,7 @@ def read_notes(folder: Path, field: str, classes: Sequence[str], task: str) -> A
 
 
 def _clips(folder: Path, names: Sequence[tuple[str, str]]) -> Clips:
-    # Both tasks ask for the same files in the same order, so they find the same cache: the sound is stored once.
+    # Both tasks ask for the same files in the same order. They find the same cache: the sound is stored once.
     files = [folder / split / "audio" / f"{name}.wav" for split, name in names]
     return open_clips(files, folder, folder.name)
 

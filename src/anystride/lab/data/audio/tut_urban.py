@@ -2,7 +2,7 @@
 
 Table A.1 counts 7,829 training and 810 test examples and Table 1 reports 99 %. The official fold, which keeps the
 recordings of one place together, has 6,122 and 2,518, and on it nobody comes near 99 %. Both point to segments being
-split at random, so that a test segment has neighbours of the same recording in training: `open_source` does that, by
+split at random: a test segment has neighbours of the same recording in training. `open_source` does that, by
 the segments' names, with 810 for the test and the other 7,830 for training. It is what can be compared with Table 1;
 what it measures is easier than recognising a new place. `open_fold` is the official fold.
 """
@@ -89,7 +89,7 @@ def _listed(path: Path, task: str, header: bool) -> Segments:
 
 
 def _source(folder: Path, segments: Segments, train: Integers, test: Integers, task: str) -> AudioSource:
-    """The clips are kept in the order of their names, so that both splits find the same cache."""
+    """Clips are stored in the order of their names: both splits find the same cache."""
     order = sorted(range(len(segments)), key=lambda row: segments[row][0])
     place = np.empty(len(segments), dtype=np.int64)
     place[order] = np.arange(len(segments))

@@ -1,1 +1,1 @@
-"""Records of runs to one self-contained page: tables beside the paper's, costs, figures that can be hovered."""
+"""Records of runs to one self-contained page: tables beside the paper's, costs, figures that answer to the mouse."""

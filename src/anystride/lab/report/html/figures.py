@@ -77,7 +77,7 @@ def striding(runs: Runs, link: Link) -> str:
     return figure(plot(series, "global striding factor", "accuracy (%)", log=True), caption, _methods(runs))
 
 
-def against(runs: Runs, link: Link, quantity: str) -> str:
+def accuracy_against(runs: Runs, link: Link, quantity: str) -> str:
     """Accuracy against `quantity`: "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates."""
     series = []
     for run, record in runs:

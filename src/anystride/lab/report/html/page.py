@@ -16,16 +16,24 @@ from anystride.lab.paper.grid import GRIDS, MEASURED, GridRequest, record_in, ru
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid
 from anystride.lab.report.html import figures
 from anystride.lab.report.html.assets import SCRIPT, STYLE
-from anystride.lab.report.html.tables import compared, cost_tables, html_table, value_tables
+from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
 
 def report(results: Path, out: Path) -> Path:
-    """Write the page of all tables that were asked for in `results`; gives back `out`.
+    """Write one page of all tables whose runs lie in a folder. Missing runs are shown as missing.
 
-    Raises UsageError for a folder without any, and for a record that cannot be read. Missing runs are shown as such.
+    Args:
+        results: the folder.
+        out: the file of the page.
+
+    Returns:
+        The file of the page.
+
+    Raises:
+        UsageError: the folder has no results, a record cannot be read, or the page cannot be written.
     """
     recipes = list(RECIPES)
     asked = sorted(
@@ -106,7 +114,7 @@ def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], li
         parts.append(f"<p>{escape(grid.note)}</p>")
     protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, made.get, link)]
-    found = compared(grid, made.get)
+    found = accuracies_and_costs(grid, made.get)
     if len(found) > 1:
         parts += [
             "<h3>At equal multiply-accumulates</h3>",
@@ -118,9 +126,9 @@ def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], li
 
 
 def _figures(request: GridRequest, runs: figures.Runs, learned: figures.Runs, link: figures.Link) -> str:
-    drawn = [figures.against(runs, link, "cost")]
+    drawn = [figures.accuracy_against(runs, link, "cost")]
     if request.recipe == "figure4":
-        drawn.append(figures.against(runs, link, "J"))
+        drawn.append(figures.accuracy_against(runs, link, "J"))
     if learned:
         drawn += [figures.final_strides(learned, link), figures.striding(learned, link)]
     for method in ("outer", "inner"):

@@ -1,4 +1,4 @@
-"""Plots as SVG: points and lines whose numbers show when they are pointed at."""
+"""Plots as SVG: points and lines that show their numbers under the mouse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y, what to tell) of one colour; joined by a line where `line`, dashed where `dashed`."""
+    """Points (x, y, tip) of one colour; `line` joins them, and `dashed` breaks the line."""
 
     colour: str
     points: Sequence[tuple[float, float, str]]
@@ -32,14 +32,14 @@ def plot(series: Sequence[Series], x: str, y: str, *, log: bool = False) -> str:
     across = _range([forward(point[0]) for point in points])
     up = _range([point[1] for point in points])
 
-    def place(px: float, py: float) -> tuple[float, float]:
+    def to_pixels(px: float, py: float) -> tuple[float, float]:
         right = (forward(px) - across[0]) / (across[1] - across[0])
         high = (py - up[0]) / (up[1] - up[0])
         return LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - high * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y)} against {escape(x)}">']
     for value in _ticks(*up):
-        level = place(points[0][0], value)[1]
+        level = to_pixels(points[0][0], value)[1]
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{level + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in _decades(*across) if log else _ticks(*across):
@@ -54,18 +54,18 @@ def plot(series: Sequence[Series], x: str, y: str, *, log: bool = False) -> str:
     half = (TOP + floor) / 2
     parts.append(f'<text x="13" y="{half}" text-anchor="middle" transform="rotate(-90 13 {half})">{escape(y)}</text>')
     for each in series:
-        parts += _drawn(each, place)
+        parts += _drawn(each, to_pixels)
     return "".join([*parts, "</svg>"])
 
 
-def _drawn(series: Series, place: Callable[[float, float], tuple[float, float]]) -> list[str]:
+def _drawn(series: Series, to_pixels: Callable[[float, float], tuple[float, float]]) -> list[str]:
     parts = []
     if series.line:
-        way = " ".join("{:.1f},{:.1f}".format(*place(px, py)) for px, py, _ in series.points)
+        path = " ".join("{:.1f},{:.1f}".format(*to_pixels(px, py)) for px, py, _ in series.points)
         dash = ' stroke-dasharray="5 3"' if series.dashed else ""
-        parts.append(f'<polyline points="{way}" fill="none" stroke="{series.colour}" stroke-width="1.6"{dash}/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{series.colour}" stroke-width="1.6"{dash}/>')
     for number, (px, py, text) in enumerate(series.points if series.marks else ()):
-        cx, cy = place(px, py)
+        cx, cy = to_pixels(px, py)
         tip = escape(text, quote=True)
         mark = (
             f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4.5" fill="{series.colour}" fill-opacity=".8" tabindex="0" '

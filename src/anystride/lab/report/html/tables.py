@@ -66,7 +66,7 @@ def _entry(
     return f'{text}<span class="known">{known}</span>'
 
 
-def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float, float]]]:
+def accuracies_and_costs(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float, float]]]:
     """(mean accuracy in %, mean multiply-accumulates) by column and row, over the runs that are finished."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     panels = {cell.panel for cell in grid.cells if cell.value == "accuracy"}
@@ -82,9 +82,12 @@ def compared(grid: Grid, record_of: RecordOf) -> dict[str, dict[str, tuple[float
 
 
 def cost_tables(found: dict[str, dict[str, tuple[float, float]]], reference: str, one_task: bool) -> str:
-    """What each cell costs; where all rows are of `one_task`, too, how methods compare within equal costs.
+    """Tables of costs.
 
-    `reference` is the cheapest column.
+    Args:
+        found: (accuracy, cost) by column and row, as `accuracies_and_costs` returns them.
+        reference: the cheapest column.
+        one_task: whether all rows have the same task; only then a second table compares methods at equal costs.
     """
     rows = list(dict.fromkeys(row for column in found.values() for row in column))
     base = found.get(reference, {})
