@@ -52,21 +52,3 @@ def diffstride(x: Tensor, strides: Sequence[Tensor], smoothness: float = 4.0, ra
         size = size_of(length, float(stride.detach()), smoothness)
         x = resample_axis(x, make(length, stride, smoothness).to(x.dtype), size, axis)
     return x
-
-
-def diffstride_rfft2(x: Tensor, stride: Tensor, smoothness: float = 4.0) -> Tensor:
-    """Algorithm 1 on images, as directly as torch allows: rfft2, window, crop, irfft2 (what benchmarks compare with).
-
-    Equal to `diffstride` for odd output sizes; for even ones its unpaired bins mix both axes.
-    """
-    height, width = x.shape[-2:]
-    h, w = (outer_size(n, s, smoothness) for n, s in zip((height, width), stride.tolist(), strict=True))
-    k_h = torch.fft.fftfreq(height, 1 / height, device=x.device)
-    k_w = torch.arange(width // 2 + 1, device=x.device)
-    mask_h = ((smoothness + height / (2 * stride[0]) - k_h.abs()) / smoothness).clamp(0, 1)
-    mask_w = ((smoothness + width / (2 * stride[1]) - k_w) / smoothness).clamp(0, 1)
-    spectrum = torch.fft.rfft2(x, norm="forward") * (mask_h[:, None] * mask_w).to(x.dtype)
-    rows = torch.cat(
-        [spectrum[..., : (h + 1) // 2, : w // 2 + 1], spectrum[..., height - h // 2 :, : w // 2 + 1]], dim=-2
-    )
-    return torch.fft.irfft2(rows, s=(h, w), norm="forward")

@@ -47,6 +47,7 @@ def train(model, steps, seed=0):
     return losses, sizes
 
 
+@pytest.mark.slow
 def test_moving_strides_compile_a_bounded_number_of_times():
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -65,6 +66,7 @@ def test_moving_strides_compile_a_bounded_number_of_times():
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_values_do_not_compile_anew():
     """A stride that moves within one output size changes no graph."""
     torch._dynamo.reset()

@@ -58,6 +58,7 @@ def worker(rank, folder):
 
 
 @pytest.mark.skipif(not distributed.is_available() or os.name != "posix", reason="needs torch.distributed with gloo")
+@pytest.mark.slow
 def test_ranks_agree(tmp_path):
     mp.spawn(worker, args=(str(tmp_path),), nprocs=2)
     (losses_0, sizes_0), (losses_1, sizes_1) = (

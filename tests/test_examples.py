@@ -16,6 +16,7 @@ def load(name):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_budget(capsys):
     """From timm to ONNX Runtime; so few steps come near the budget, and no further."""
     for package in ("timm", "onnxruntime", "onnxscript", "sklearn"):

@@ -48,6 +48,7 @@ def off(got, expected):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.slow
 def test_one_graph_for_the_compiler(networks, dynamic):
     learned, frozen = networks
     torch._dynamo.reset()

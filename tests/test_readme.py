@@ -35,6 +35,7 @@ def test_code(code, shown, capsys):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+@pytest.mark.slow
 def test_code_of_a_page(page, tmp_path, monkeypatch):
     """A page's blocks, one after the other."""
     pytest.importorskip("timm")
@@ -140,6 +141,7 @@ def test_speed_figures_are_what_the_records_say():
     ("name", "ratio"),
     [("resnet18", 1.21), ("resnet50", 1.11), ("convnext_tiny", 1.02), ("mobilenetv3_large_100", 1.61)],
 )
+@pytest.mark.slow
 def test_what_a_conversion_adds(name, ratio):
     timm = pytest.importorskip("timm")
     before, after = convert_(timm.create_model(name, num_classes=10), torch.empty(1, 3, 128, 128), dry_run=True).macs

@@ -8,7 +8,10 @@ from anystride.convert import convert_
 from anystride.layers import DiffStrideNd
 
 # Deprecations inside the libraries that define the networks.
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 # Network, side of its input, and the strides that it must have at least.
 TIMM = [

@@ -79,6 +79,7 @@ SLOW = {"densenet121": ["features.conv0"], "mobilenet_v3_small": ["features.0.0"
 
 
 @pytest.mark.parametrize("name", CNNS)
+@pytest.mark.slow
 def test_exact_with_learned_strides(name):
     model, x = build(name, CNNS[name]), torch.randn(1, 3, 64, 64)
     for layer in SLOW.get(name, []):
@@ -414,6 +415,7 @@ class Redraw(nn.Module):
         return F.interpolate(self.out(x), size, mode="bilinear")
 
 
+@pytest.mark.slow
 def test_training_ends_at_its_budget():
     model, probe = Redraw(), torch.empty(1, 1, 80, 80)
     limit = 12e6
