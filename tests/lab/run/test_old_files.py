@@ -26,7 +26,7 @@ def test_its_checkpoint_is_frozen_and_exported(tmp_path, capsys):
     shutil.copytree(OLD / "run", tmp_path / "run")
     assert main(["export", str(tmp_path / "run"), "--to", "pt2"]) == 0
     assert "differs from PyTorch" in capsys.readouterr().out
-    assert torch.export.load(tmp_path / "run" / "model.pt2").module()(torch.zeros(2, 3, 32, 32)).shape[0] == 2
+    assert torch.export.load(tmp_path / "run" / "model.pt2").module()(torch.zeros(2, 1, 32, 32)).shape[0] == 2
 
 
 def test_its_grid_is_shown(tmp_path, capsys):
