@@ -147,3 +147,10 @@ def test_what_a_conversion_adds(name, ratio):
     before, after = convert_(timm.create_model(name, num_classes=10), torch.empty(1, 3, 128, 128), dry_run=True).macs
     assert f"{after / before:.2f}" == f"{ratio:.2f}"
     assert f"{ratio:.2f}" in (ROOT / "docs" / "convert.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["docs/paper.md", "docs/performance.md", "README.md", "CONTRIBUTING.md"])
+def test_files_that_a_page_names_exist(page):
+    """As they are named there: below the package, the project, or in `benchmarks/`."""
+    for name in re.findall(r"`([a-z_/]+\.py)`", (ROOT / page).read_text()):
+        assert any((root / name).exists() for root in (ROOT / "src" / "anystride", ROOT, ROOT / "benchmarks")), name
