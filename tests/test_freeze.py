@@ -127,7 +127,7 @@ def test_plain_layers_and_several_names():
     assert learned_parts(frozen) == []
 
 
-def test_lengths_that_a_layer_is_told_are_part_of_its_size():
+def test_lengths_are_part_of_a_size():
     class Counted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -141,7 +141,7 @@ def test_lengths_that_a_layer_is_told_are_part_of_its_size():
     for told in ((22, 24), (20, 18)):
         for y, z in zip(model(x, told), frozen(x, told), strict=True):
             torch.testing.assert_close(y, z, rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match=r"got size \(20,\) \(told \(23,\)\)"):
+    with pytest.raises(ValueError, match=r"got size \(20,\) \(lengths \(23,\)\)"):
         frozen(x, (23, 20))
 
 

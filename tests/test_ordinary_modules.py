@@ -356,6 +356,27 @@ def test_a_forward_that_was_set_on_the_object_is_refused():
     assert model(maps(32, 32)).shape == (2, 8, 8, 8)
 
 
+def test_a_sequence_runs_its_place_once():
+    """A sequence runs all its children: the place of its output is the last of them."""
+    model, x = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), nn.Conv2d(4, 4, 1)), maps(32, 32)
+    convert_(model, x, learnable=["0"])
+    set_strides(model, 2.0)
+    y = model(x)
+    assert y.shape == (2, 4, 16, 16)
+    assert model[0][:2](x).shape == (2, 4, 32, 32)
+    torch.testing.assert_close(freeze_(copy.deepcopy(model), x)(x), y)
+
+
+def test_a_slice_of_a_sequence():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2))
+    convert_(model, maps(32, 32))
+    set_strides(model, 1.7)
+    assert model(maps(48, 40)).shape == (2, 4, 48, 40)
+    assert model[:2](maps(48, 40)).shape == (2, 4, 29, 24)
+    with pytest.raises(RuntimeError, match="call the whole model"):
+        model[1:](maps(29, 24, channels=4))
+
+
 def test_classes_say_what_they_are():
     model = segments()
     assert isinstance(model.down1, nn.Conv2d)

@@ -126,7 +126,8 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         if isinstance(frozen, FrozenConv):
             _exchange(root, parent, frozen)
         elif frozen is None:
-            put_off(parent)
+            if roles_of(parent):
+                put_off(parent)
             delattr(parent, name)
         else:
             parent._modules[name] = frozen
@@ -162,7 +163,7 @@ def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: 
 
 
 def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> None:
-    x, told, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
+    x, lengths, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "norm", "forward"))
@@ -170,12 +171,12 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> N
     skipped = (0,) * len(size)
     if isinstance(module, Leads):
         skipped = tuple(module.geometry.offset(met))
-        axes: tuple[Axis, ...] = module.pool.axes(module.lengths(size, kernel is not None, told))
+        axes: tuple[Axis, ...] = module.pool.axes(module.lengths(size, kernel is not None, lengths))
     elif isinstance(module, Place):
         axes = tuple([SpectralAxis(n, h) for n, h in zip(met, output.shape[2:], strict=True)])
     else:
-        axes = module.axes(met if told is None else tuple(told))
-    key = key_of(size, None if isinstance(module, Place) else told, kernel)
+        axes = module.axes(met if lengths is None else tuple(lengths))
+    key = key_of(size, None if isinstance(module, Place) else lengths, kernel)
     call = Call(size, x.shape[1], axes, skipped, tuple(output.shape[2:]), kernel)
     before = record.calls.setdefault(key, call)
     if before != call:

@@ -140,7 +140,7 @@ class FrozenPlace(_Constants):
         self.align_corners: bool | None = None
 
     def forward(self, x: Tensor, convolution: None = None, input_size: Size | None = None) -> Tensor:
-        """Resample. What the learned place was told of its layer's input follows from the size of the map."""
+        """Resample. The other arguments of a learned place follow from the size of the map."""
         if self.mode is None:
             return self._run(x, self.before)
         sizes = tuple([(key[0], output) for key, output in self.outputs.items()])
@@ -204,8 +204,8 @@ class FrozenConv(nn.Sequential):
 
 def key_of(size: Size, lengths: Iterable[int] | None, kernel: Kernel | None) -> Key:
     """What the constants of a call are found by; channels are no part of it, so a pruned network keeps them."""
-    told = None if lengths is None or tuple(lengths) == size else tuple(lengths)
-    return size, told, None if kernel is None else kernel.taps
+    other = None if lengths is None or tuple(lengths) == size else tuple(lengths)
+    return size, other, None if kernel is None else kernel.taps
 
 
 @torch.fx.wrap
@@ -282,7 +282,7 @@ def _number(matrix: Tensor, made: list[Tensor]) -> int:
 
 
 def _refusal(name: str, key: Key, known: Iterable[Key]) -> str:
-    # Where only what it was told differs, the size alone would say nothing.
+    # Where only the lengths differ, the size alone would say nothing.
     known = list(known)
     alike = any(other[0] == key[0] for other in known)
     words = [_words(other) if alike else f"{other[0]}" for other in (key, *known)]
@@ -294,6 +294,6 @@ def _refusal(name: str, key: Key, known: Iterable[Key]) -> str:
 
 
 def _words(key: Key) -> str:
-    size, told, taps = key
-    words = f"{size}" if told is None else f"{size} (told {told})"
+    size, lengths, taps = key
+    words = f"{size}" if lengths is None else f"{size} (lengths {lengths})"
     return words if taps is None else f"{words} after a convolution"

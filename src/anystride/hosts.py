@@ -249,7 +249,7 @@ def _interpolation(_: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[
 
 
 def _scope(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    names: tuple[str, ...] = self.__dict__[NAMES]
+    names: tuple[str, ...] = self.__dict__.get(NAMES, ())  # a part that was sliced off has none
     before = open_record(names, input_sizes(forward, self, names, args, kwargs))
     try:
         return forward(self, *args, **kwargs)

@@ -69,7 +69,7 @@ def describe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
     if func is aten.convolution.default:
         x, weight, _, stride, padding, dilation, transposed = args[:7]
         axes = x.dim() - 2
-        stride, padding, dilation = (_spread(v, axes) for v in (stride, padding, dilation))
+        stride, padding, dilation = (spread(v, axes) for v in (stride, padding, dilation))
         span = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
         depthwise = args[8] == x.shape[1] == weight.shape[0] and not isinstance(weight, nn.Parameter)
         return {
@@ -83,10 +83,10 @@ def describe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
     if func in POOLS:
         axes = 2 if "pool2d" in func.overloadpacket.__name__ else 3  # a map may come without a batch
         named = dict(zip(func_names(func), args, strict=False)) | kwargs
-        kernel = _spread(named["kernel_size"], axes)
-        stride = _spread(named.get("stride") or kernel, axes)
-        padding = _spread(named.get("padding", 0), axes)
-        dilation = _spread(named.get("dilation", 1), axes)
+        kernel = spread(named["kernel_size"], axes)
+        stride = spread(named.get("stride") or kernel, axes)
+        padding = spread(named.get("padding", 0), axes)
+        dilation = spread(named.get("dilation", 1), axes)
         return {
             "kind": POOLS[func],
             "grows": False,
@@ -117,7 +117,8 @@ def func_names(func: Any) -> list[str]:
     return [argument.name for argument in func._schema.arguments]
 
 
-def _spread(value: Any, axes: int) -> tuple[int, ...]:
+def spread(value: Any, axes: int) -> tuple[int, ...]:
+    """One value per axis, from a value for all of them or one each."""
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return values if len(values) == axes else values * axes
 

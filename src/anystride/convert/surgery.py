@@ -10,6 +10,7 @@ from torch import nn
 from anystride import layers
 from anystride.convert.fx import Functions
 from anystride.convert.plan import Change, Plan
+from anystride.convert.sites import spread
 from anystride.geometry import Geometry
 from anystride.hosts import NAMES, is_plain_convolution, put_on
 from anystride.resample import CHILD, Enlarges, Follows, Keeps, Leads, Passes, Place, Shares
@@ -41,7 +42,7 @@ class Surgery:
             module = self.modules[change.name]
             if change.how != "graph" and change.how != "replace" and hasattr(module, CHILD):
                 raise ValueError(f"plan does not fit the model: {change.name!r} has an attribute {CHILD!r} already")
-            if change.how == "stride" and tuple(_tuple(module.stride, len(change.stride))) != change.stride:
+            if change.how == "stride" and spread(module.stride, len(change.stride)) != change.stride:
                 raise ValueError(
                     f"plan does not fit the model: {change.name!r} has stride {module.stride}, not {change.stride}"
                 )
@@ -153,7 +154,8 @@ class Surgery:
                 self._set(module, "stride", _ones(module.stride))
                 if change.ceil:
                     self._set(module, "ceil_mode", False)
-            self._play(module, role)
+            if not (role == "output" and own.forward is nn.Sequential.forward):  # which runs its last child by itself
+                self._play(module, role)
 
     def _open_scopes(self) -> None:
         """Let each module around a place that follows, and around its leader, open a record when it is called."""
@@ -225,8 +227,3 @@ def _shift(leading: Change, change: Change) -> tuple[int, ...]:
 
 def _ones(stride: Any) -> Any:
     return type(stride)([1] * len(stride)) if isinstance(stride, (tuple, list)) else 1
-
-
-def _tuple(stride: Any, axes: int) -> tuple[int, ...]:
-    values = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
-    return values if len(values) == axes else values * axes
