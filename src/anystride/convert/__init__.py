@@ -1,8 +1,13 @@
-"""`convert_`: the downsampling of any CNN becomes DiffStride, in place."""
+"""`convert_`: the downsampling of any CNN becomes DiffStride, in place.
+
+The story, a file each: *find* what changes the resolution by running the model once (`sites`), *tie* what must agree by
+running it at sizes that do not (`ties`, `groups`), *plan* who leads, shares, follows, keeps or stays (`planner`,
+`plan`), *carry out* the plan (`surgery`, `fx`), *count* what it costs (`counting`), and *accept* or undo it.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +18,8 @@ from anystride.convert.planner import Planner
 from anystride.convert.surgery import Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
+from anystride.functional import Ramp
+from anystride.layers import Grid
 from anystride.ops.window import RAMPS
 
 METHODS = ("diffstride", "spectral")
@@ -23,11 +30,11 @@ def convert_(
     model: nn.Module,
     example_input: Any,
     *,
-    method: str = "diffstride",
-    ramp: str = "inner",
+    method: Literal["diffstride", "spectral"] = "diffstride",
+    ramp: Ramp = "inner",
     smoothness: float = 4.0,
     shared: bool = False,
-    grid: int | str = "free",
+    grid: Grid = "free",
     filter: Callable[[nn.Module, str], bool] | None = None,
     groups: Iterable[Sequence[str]] = (),
     learnable: Sequence[str] = (),
