@@ -62,8 +62,8 @@ class Place(nn.Module):
         return y.clone() if self.copies and y.requires_grad else y
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        """What the role does."""
-        raise NotImplementedError
+        """What the role does; here the map stays as it is, after the convolution if there is one."""
+        return x if convolution is None else take_in(x, convolution, "")[0]
 
     def extra_repr(self) -> str:
         sizes = "" if self.seen is None else f"last {_words(self.seen[0])} to {_words(self.seen[1])}"
@@ -201,9 +201,6 @@ class Enlarges(Follows):
 
 class Passes(Place):
     """Nothing but its size is read, by places that follow it."""
-
-    def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return x if convolution is None else take_in(x, convolution, "")[0]
 
 
 def _to_size(x: Tensor, convolution: Any, target: Size) -> Tensor:

@@ -125,9 +125,9 @@ def run(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Run a program; `stride` receives the gradient of what its segments resample."""
-    learns = stride is not None and stride.requires_grad and torch.is_grad_enabled()
-    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # a trace cannot hold the function; it holds the stride as a constant anyway
-        learns = False
+    # A trace cannot hold the function, and holds strides as constants anyway.
+    graph = torch.is_grad_enabled() and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    learns = graph and stride is not None and stride.requires_grad
     given = x
     for segment in segments:
         if segment.convolve is not None and not segment.convolve.interleaved:
@@ -135,7 +135,7 @@ def run(
             x = autocast(convolve(x, weight, bias, segment.convolve))
         elif segment.convolve is None and not learns:
             x = multiply(x, segment.products, segment.matrices)
-        elif torch.is_grad_enabled() and not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        elif graph:
             x = _apply(x, stride, weight, bias, segment)
         else:
             x = _run_segment(x, segment, weight, bias)
