@@ -220,6 +220,7 @@ class Root(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("make", [Root, EveryRole, Segments])
+@pytest.mark.slow
 def test_traced_and_exported(make):
     model, x = make().eval(), maps(32, 32)
     convert_(model, x)

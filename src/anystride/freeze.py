@@ -181,8 +181,7 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> N
     before = record.calls.setdefault(key, call)
     if before != call:
         raise ValueError(_conflict(record.name, f"maps of size {size}", before.output, call.output))
-    if x.dtype == torch.float64:
-        record.dtype = x.dtype
+    record.dtype = x.dtype if x.dtype == torch.float64 else record.dtype
     record.device = record.device or x.device
 
 

@@ -68,6 +68,7 @@ def strides_of(model):
 
 
 @pytest.mark.parametrize("name", CNNS | ATTENTION)
+@pytest.mark.slow
 def test_exact_as_it_comes(name):
     model, x = build(name, (CNNS | ATTENTION)[name]), torch.randn(2, 3, 64, 64)
     assert macs(model, x).item() == counted(model, x) == multiply_accumulates(model, x)

@@ -298,6 +298,7 @@ def test_autocast(op):
 
 
 @every
+@pytest.mark.slow
 def test_compile(op):
     torch._dynamo.reset()
     layer = op.module()
