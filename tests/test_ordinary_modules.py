@@ -368,6 +368,26 @@ def test_a_sequence_runs_its_place_once():
     torch.testing.assert_close(freeze_(copy.deepcopy(model), x)(x), y)
 
 
+def test_a_module_that_runs_its_children_stays():
+    """It would run the operator as one of them, and once more at its output."""
+
+    class Children(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+
+        def forward(self, x):
+            for child in self.children():
+                x = child(x)
+            return x
+
+    model = nn.Sequential(Children(), nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    plan = convert_(model, maps(32, 32), learnable=["0"])
+    assert [change.role for change in plan.changes] == ["stay", "learn"]
+    assert "would run the operator twice" in plan.changes[0].why
+    assert set_strides(model, 2.0)(maps(32, 32)).shape == (2, 4, 16, 16)
+
+
 def test_a_slice_of_a_sequence():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2))
     convert_(model, maps(32, 32))

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
@@ -11,13 +11,21 @@ from anystride.calls import INPUT
 from anystride.convert.fx import UntraceableError, check
 from anystride.convert.groups import Groups, Resolution
 from anystride.convert.plan import Change, Plan
-from anystride.convert.sites import FILTERS, InPlace, Site, SiteKey, Survey, axes_of, pads_by_stride
+from anystride.convert.sites import (
+    FILTERS,
+    InPlace,
+    Site,
+    SiteKey,
+    Survey,
+    axes_of,
+    common_start,
+    is_stride,
+    pads_by_stride,
+)
 from anystride.convert.ties import find_ties
 from anystride.execution import Execution, arguments
 from anystride.hosts import input_maps
 from anystride.resample import CHILD
-
-T = TypeVar("T")
 
 
 class Planner:
@@ -37,6 +45,7 @@ class Planner:
         self.meta = True
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
+        self.twice: set[str] = set()
         self._survey()
         # By site, the way in which it is replaced, or the reason for which it is not.
         self.ways: dict[SiteKey, str] = {}
@@ -112,7 +121,7 @@ class Planner:
     def _strides(self, module: nn.Module, site: Site) -> bool:
         """Whether a module is a layer whose attribute is this stride; a block may have one, too, and branch on it."""
         children = {name for name, _ in module.named_children()}
-        return children <= {"parametrizations"} and hasattr(module, "stride") and _is(module.stride, site.stride)
+        return children <= {"parametrizations"} and hasattr(module, "stride") and is_stride(module.stride, site.stride)
 
     def _only_filters(self, module: nn.Module, name: str) -> bool:
         """Whether a module is a fixed filter and nothing else, so that the operator may take its place."""
@@ -139,10 +148,14 @@ class Planner:
     def find_changes_in_place(self) -> None:
         """Run the converted model in each mode, to see whose output what comes next changes in place."""
         for mode in reversed(self.training):
-            self.run(InPlace(), mode)
+            self.run(seen := InPlace(), mode)
+            self.twice |= seen.twice
 
     def accepts(self, plan: Plan) -> bool:
         """Whether all maps have the sizes that they had; a place that gives another one is left out from now on."""
+        for change in [change for change in plan.replaced if change.key in self.twice]:
+            self._leave((change.name, change.index), "it runs all its children, and would run the operator twice")
+            return False
         if plan.method == "diffstride" and plan.ramp == "outer":
             return True
         wrong = [
@@ -253,10 +266,10 @@ class Planner:
             leading = self.sites[keys[role["leader"]]].calls
             for number, calls in self.sites[key].calls:
                 before = [other for earlier, other in leading if earlier < number]
-                shared = _common(calls, before[-1]) if before else ()
+                shared = common_start(calls, before[-1]) if before else ()
                 around.setdefault(role["leader"], []).append(tuple([name for name, _ in shared]))
         for _, role in followers:
-            role["scope"] = next(iter(functools.reduce(_common, around[role["leader"]])[-1:]), "")
+            role["scope"] = next(iter(functools.reduce(common_start, around[role["leader"]])[-1:]), "")
 
     def _change(self, key: SiteKey, role: dict[str, Any]) -> Change:
         site = self.sites[key]
@@ -281,19 +294,6 @@ class Planner:
             **role,
             **(self.options.get(key, {}) if how else {}),
         )
-
-
-def _is(stride: Any, values: tuple[int, ...]) -> bool:
-    given = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
-    return given == values[-len(given) :] or given * len(values) == values
-
-
-def _common(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:
-    """What two sequences begin with."""
-    shared = 0
-    while shared < min(len(a), len(b)) and a[shared] == b[shared]:
-        shared += 1
-    return a[:shared]
 
 
 def _key(key: SiteKey) -> str:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from anystride.execution import TAG, Execution, tensors
-from anystride.resample import Place
+from anystride.resample import CHILD, Place
 
 aten = torch.ops.aten
 
@@ -26,6 +26,7 @@ FILTERS = {
     *(f"{kind}_pad{axes}d" for kind in ("reflection", "replication") for axes in (1, 2, 3)),
 }
 SiteKey = tuple[str, int]
+T = TypeVar("T")
 
 
 @dataclass
@@ -137,6 +138,20 @@ def pads_by_stride(module: nn.Module) -> bool:
     return type(module).__name__.endswith("Same")
 
 
+def is_stride(stride: Any, values: tuple[int, ...]) -> bool:
+    """Whether an attribute says these strides: one for all axes, or one each."""
+    given = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
+    return given == values[-len(given) :] or given * len(values) == values
+
+
+def common_start(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:
+    """What two sequences begin with."""
+    shared = 0
+    while shared < min(len(a), len(b)) and a[shared] == b[shared]:
+        shared += 1
+    return a[:shared]
+
+
 class SiteExecution(Execution):
     """A forward pass that knows its sites."""
 
@@ -232,6 +247,15 @@ class Survey(SiteExecution):
 class InPlace(Execution):
     """A pass that finds the operators whose output is changed in place, as by `nn.ReLU(inplace=True)`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Names of places that a module runs twice in one call, because it runs all its children by itself.
+        self.twice: set[str] = set()
+        self._ran: list[set[nn.Module]] = [set()]
+
+    def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._ran.append(set())
+
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = func._schema.arguments[0].alias_info if func._schema.arguments else None
         if first is not None and first.is_write and isinstance(getattr(args[0], TAG, None), Place):
@@ -243,5 +267,9 @@ class InPlace(Execution):
         return out
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._ran.pop()
         if isinstance(module, Place):
             setattr(output, TAG, module)
+            if module in self._ran[-1] and self.stack[-2][1]._modules.get(CHILD) is module:
+                self.twice.add(module.name)
+            self._ran[-1].add(module)
