@@ -418,7 +418,7 @@ def test_print_shows_roles():
     assert "stride of 'block.conv1'" in text
     assert "Follows(size of 'block.conv1', last 32x32 to 12x12)" in text
     assert "Enlarges(size of 'stem', mode='nearest', last 12x12 to 19x19)" in text
-    assert "Keeps(size 4x4" in text
+    assert "Keeps(size that it had by 'input', last" in text
 
 
 def test_roles_are_classes():

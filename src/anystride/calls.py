@@ -12,9 +12,11 @@ from anystride.geometry import Size
 
 INPUT = "input"
 """The leader of places that follow the size of the model's input; INPUT + ":" + path names one input of several."""
+EVERY, TURNS = "@", "()"
 
-# Per name of a place that is followed: the size that it gave in this call, or None before it ran. Under INPUT: the
-# sizes of the inputs by their path.
+# Per name of a place that is followed: the size that it gave last in this call, or None before it ran; under the name
+# and "@", all sizes that it gave, where it runs several times. Under a follower's name and "()": how often it ran.
+# Under INPUT: the shapes of the inputs by their path.
 CallRecord = dict[str, Any]
 
 
@@ -32,7 +34,7 @@ def open_record(names: Sequence[str], inputs: Mapping[str, Size]) -> tuple[CallR
 
     Args:
         names: of the leaders.
-        inputs: spatial sizes of the module's inputs, by their path.
+        inputs: shapes of the maps that the module is given, by their path.
 
     Returns:
         What `close_record` takes.
@@ -51,17 +53,43 @@ def close_record(before: tuple[CallRecord, ...]) -> None:
 
 def note_size(name: str, size: Size) -> None:
     """Note what a place gave, in the innermost record that asks for it."""
+    every = name + EVERY
     for record in reversed(_calls.records):
-        if name in record:
-            record[name] = size
+        if name in record or every in record:
+            if name in record:
+                record[name] = size
+            if every in record:
+                record[every] = (*(record[every] or ()), size)
             break
+
+
+def turn(follower: str) -> int:
+    """Which call this is of a place that follows others in turn, within that of the module around them: 0, 1, ..."""
+    key = follower + TURNS
+    for record in reversed(_calls.records):
+        if key in record:
+            number = record[key] or 0
+            record[key] = number + 1
+            return int(number)
+    return 0
+
+
+def names_for(leaders: Sequence[str], follower: str) -> set[str]:
+    """The entries of a record that a follower of these leaders, in turn, needs."""
+    names = {_every(leader) for leader in leaders}
+    return names | {follower + TURNS} if len(leaders) > 1 else names
+
+
+def _every(leader: str) -> str:
+    name, at, _ = leader.rpartition(EVERY)
+    return name + EVERY if at and not leader.startswith(INPUT) else leader
 
 
 def size_of(leader: str, follower: str, axes: int, scope: str) -> Size:
     """The size that a place takes from another one, or from an input, in the call that is under way.
 
     Args:
-        leader: name of the other place, or `INPUT`.
+        leader: name of the other place, with "@" and a number for one of its calls, or `INPUT`.
         follower: name of the place that asks, for messages.
         axes: number of spatial axes of its map.
         scope: name of the module that must be called as a whole, for messages.
@@ -69,22 +97,33 @@ def size_of(leader: str, follower: str, axes: int, scope: str) -> Size:
     Raises:
         RuntimeError: it is not known.
     """
-    key, _, path = leader.partition(":") if leader.startswith(INPUT + ":") else (leader, "", "")
+    path = leader.partition(":")[2] if leader.startswith(INPUT + ":") else ""
+    key = INPUT if path else _every(leader)
     whole = f"the module {scope!r}" if scope else "the whole model"
     for record in reversed(_calls.records):
-        size = record.get(key)
-        if key == INPUT and size is not None:
-            sizes: list[Size] = [n for name, n in size.items() if len(n) == axes and path in ("", name)]
+        found = record.get(key)
+        if key == INPUT and found is not None:
+            sizes = [size for name, shape in found.items() if path in ("", name) and (size := _spatial(shape, axes))]
             if sizes:
-                return sizes[0]
+                return min(sizes, key=lambda size: size[0])[1]
         elif key in record:
-            if size is None:
+            if key != leader:
+                number = int(leader.rpartition(EVERY)[2])
+                found = found[number] if found is not None and number < len(found) else None
+            if found is None:
                 raise RuntimeError(
-                    f"{follower!r} takes its size from {key!r}, which did not run before it in this call of "
-                    f"{whole}; convert with filter= so that one of the two stays, if {key!r} is skipped on purpose"
+                    f"{follower!r} takes its size from {leader!r}, which did not run before it in this call of "
+                    f"{whole}; convert with filter= so that one of the two stays, if {leader!r} is skipped on purpose"
                 )
-            return size  # type: ignore[no-any-return]
+            return found  # type: ignore[no-any-return]
     raise RuntimeError(
         f"{follower!r} takes its size from {leader!r} in the same call of {whole}, which is not under way; "
         f"call {whole}, not a part of it"
     )
+
+
+def _spatial(shape: Size, axes: int) -> tuple[int, Size] | None:
+    """The spatial size of an input, after a number that is larger if it comes without a batch; None if it is no map."""
+    if len(shape) == axes + 2:
+        return 0, shape[2:]
+    return (1, shape[1:]) if len(shape) == axes + 1 else None

@@ -27,10 +27,15 @@ def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
         raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
 
 
+def shape_of(x: Tensor) -> tuple[int, ...]:
+    """The shape, in plain numbers also to `torch.jit.trace`, which counts in tensors."""
+    shape = tuple(x.shape)
+    return tuple(map(int, shape)) if torch.jit.is_tracing() else shape  # type: ignore[attr-defined,no-untyped-call]
+
+
 def spatial_size(x: Tensor) -> tuple[int, ...]:
-    """The sizes of all axes but the first two; plain numbers also to `torch.jit.trace`, which counts in tensors."""
-    size = tuple(x.shape[2:])
-    return tuple(map(int, size)) if torch.jit.is_tracing() else size  # type: ignore[attr-defined,no-untyped-call]
+    """The sizes of all axes but the first two."""
+    return shape_of(x)[2:]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

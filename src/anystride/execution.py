@@ -19,6 +19,10 @@ TAG = "_anystride_tag"
 E = TypeVar("E", bound="Execution")
 
 
+class NeedsDataError(RuntimeError):
+    """A model cannot run on tensors without data."""
+
+
 class Execution(TorchDispatchMode):
     """Sees each operation of a forward pass, and which module called it. Subclasses say what they want to know.
 

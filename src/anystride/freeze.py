@@ -28,9 +28,7 @@ _HOOKS = (
     "_forward_hooks_always_called",
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_is_full_backward_hook",
+    *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
 )
 
 
@@ -58,7 +56,7 @@ class Call:
     def extents(self) -> tuple[Size, Size, bool]:
         """The first arguments of `fusion.programs`."""
         lengths = tuple([axis.length for axis in self.axes])
-        return lengths, self.output, isinstance(self.axes[0], LearnedAxis)
+        return lengths, self.output, any(isinstance(axis, LearnedAxis) for axis in self.axes)
 
 
 @dataclass
@@ -117,7 +115,7 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
     # A tensor born in inference mode could not be used for training later.
     with torch.inference_mode(False), torch.no_grad():
         made = {child: _made(parent, child, records[child]) for parent, _, child, _ in places}
-    # Nothing was changed so far, and nothing can fail from here on.
+    # Nothing was changed so far; nothing can fail from here.
     for module in list(root.modules()):
         if module.__dict__.pop(NAMES, None) is not None:
             put_off(module)
@@ -168,10 +166,10 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> N
     if convolution is not None:
         x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "norm", "forward"))
     size, met = tuple(x.shape[2:]), counted_size(x, kernel)
-    skipped = (0,) * len(size)
+    skipped, axes = (0,) * len(size), tuple[Axis, ...]()
     if isinstance(module, Leads):
         skipped = tuple(module.geometry.offset(met))
-        axes: tuple[Axis, ...] = module.pool.axes(module.lengths(size, kernel is not None, lengths))
+        axes = module.resampled_axes(size, kernel is not None, lengths, output)
     elif isinstance(module, Place):
         axes = tuple([SpectralAxis(n, h) for n, h in zip(met, output.shape[2:], strict=True)])
     else:
@@ -205,7 +203,8 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
     else:
         if isinstance(module, Enlarges):  # only sizes count
             constants = {key: constant._replace(before=()) for key, constant in constants.items()}
-        made = FrozenPlace(record.name, constants, record.dtype, record.device, module.geometry)
+        host = (module.geometry, module.layer_stride, module.grows)
+        made = FrozenPlace(record.name, constants, record.dtype, record.device, *host)
         if isinstance(module, Enlarges):
             made.mode, made.align_corners = module.mode, module.align_corners
     for attribute in _HOOKS:
@@ -283,8 +282,8 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
 def _exchange(root: nn.Module, conv: Any, frozen: FrozenConv) -> None:
     """Put a frozen convolution in the place of the converted one, which becomes what it was, and a part of it."""
     put_off(conv)
+    conv.stride = conv.resample.layer_stride
     delattr(conv, CHILD)
-    conv.stride = (1,) * len(conv.kernel_size)
     if frozen.how is not None:
         conv.stride, conv.padding, conv.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
     for name in _HOOKS:  # the user's hooks saw the map before and after both

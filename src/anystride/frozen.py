@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,7 +113,7 @@ class FrozenPlace(_Constants):
         name: of the place, for messages.
         constants: by key, what is done.
         dtype, device: of the buffers.
-        geometry: of the layer that it stands after.
+        geometry, layer_stride, grows: of the layer that it stands after, as in `resample.Place`.
 
     Attributes:
         mode, align_corners: for what enlarges, those of `torch.nn.functional.interpolate`; there are no matrices then.
@@ -133,9 +132,11 @@ class FrozenPlace(_Constants):
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         geometry: Geometry | None = None,
+        layer_stride: Size = (),
+        grows: bool = False,
     ) -> None:
         super().__init__(name, constants, dtype, device)
-        self.geometry = geometry
+        self.geometry, self.layer_stride, self.grows = geometry, layer_stride, grows
         self.mode: str | None = None
         self.align_corners: bool | None = None
 

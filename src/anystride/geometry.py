@@ -1,11 +1,35 @@
 """How a layer with a stride moves over its input, and what that means for the layer at stride 1."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from torch import Tensor
 
 from anystride.ops.cache import remembered
 
 Size = tuple[int, ...]
+
+
+class SizeRule(NamedTuple):
+    """The size that an unconverted network has at a place along one axis, from the size of its input.
+
+    Attributes:
+        leader: the input, as `calls.size_of` takes it.
+        axis: of the input.
+        axes: how many the input has.
+        steps: from a size n to (n * a + b) // c, for each (a, b, c) in turn.
+    """
+
+    leader: str
+    axis: int
+    axes: int
+    steps: tuple[tuple[int, int, int], ...] = ()
+
+    def apply(self, size: int) -> int:
+        """The size for one of the input."""
+        for factor, offset, divisor in self.steps:
+            size = (size * factor + offset) // divisor
+        return size
 
 
 class Geometry(NamedTuple):
@@ -51,6 +75,13 @@ class Geometry(NamedTuple):
             for n, s, k in zip(size, self.stride, self.span, strict=True)
         ]
 
+    def step(self, axis: int) -> tuple[int, int, int]:
+        """One of the steps of a `SizeRule`: from the input's size to the output's along an axis."""
+        s, k, p = self.stride[axis], self.span[axis], self.padding[axis]
+        if self.same:
+            return 1, s - 1, s
+        return 1, 2 * p - k + (2 * s - 1 if self.ceil else s), s
+
     def grid(self, size: Sequence[int]) -> Size:
         """Length per axis that a stride-1 map of `size` counts as: a whole number of the former stride."""
         return tuple([-(-n // s) * s for n, s in zip(size, self.stride, strict=True)])
@@ -60,3 +91,14 @@ class Geometry(NamedTuple):
 def counted(geometry: Geometry, size: Size, from_input: bool) -> Size:
     """Length per axis that the stride-1 map counts as, from its own size or from that of the layer's input."""
     return geometry.grid(geometry.unstrided(size) if from_input else size)
+
+
+def along(x: Tensor, dims: Sequence[int], run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run on a map whose spatial dimensions are `dims`: all others but the first count as channels."""
+    if tuple(dims) == tuple(range(2, x.dim())):
+        return run(x)
+    last = tuple(range(-len(dims), 0))
+    moved = x.movedim(tuple(dims), last)
+    others = moved.shape[1 : -len(dims)]
+    y: Tensor = run(moved.flatten(1, len(others))).unflatten(1, others)
+    return y.movedim(last, tuple(dims))

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from anystride.calls import INPUT, close_record, open_record
-from anystride.checks import check_input, spatial_size
+from anystride.checks import check_input, shape_of, spatial_size
 from anystride.convolution import CONVOLUTIONS
 from anystride.geometry import Size
 from anystride.layers import DiffStrideNd
 from anystride.resample import CHILD
+from anystride.unstrided import at_stride_one
 
 # Attribute of a module that opens the record of its calls: the names of the places that are followed within it.
 NAMES = "_anystride_followed"
@@ -40,15 +41,16 @@ class _ResampledConv(nn.Module):
         check_input(input, None, 2)
         kind: Any = self
         batch = input if input.dim() != len(kind.kernel_size) + 1 else input.unsqueeze(0)
-        if kind.padding_mode == "zeros":
+        if kind.padding_mode == "zeros" and not place.partial:
             y: Tensor = place(batch, self)
         else:
             y = place(self.unstrided(batch), None, spatial_size(batch))
         return y if batch is input else y.squeeze(0)
 
     def unstrided(self, x: Tensor) -> Tensor:
-        """The convolution at stride 1."""
-        return self._run(x, 1)
+        """The convolution at stride 1, but along axes whose stride stays."""
+        place: Any = self.resample
+        return self._run(x, place.layer_stride)
 
     def _strided(self, x: Tensor) -> Tensor:
         if any(step != int(step) for step in self.stride):
@@ -72,10 +74,12 @@ class _ResampledConv(nn.Module):
         given: tuple[float, ...] = self.__dict__["stride"]
         if place is None:
             return given
+        now = [float(step) for step in given]
         pool = getattr(place, "pool", None)
         if isinstance(pool, DiffStrideNd):
-            return pool.stride_values()
-        return tuple(float(step) for step in given)
+            for axis, step in zip(place.pooled, pool.stride_values(), strict=True):
+                now[axis] = step
+        return tuple(now)
 
     @stride.setter
     def stride(self, value: tuple[float, ...]) -> None:
@@ -222,20 +226,9 @@ def _new(origin: type[nn.Module], roles: Sequence[Any]) -> nn.Module:
 
 def _layer(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """A layer at stride 1, then its place; the map is its first argument."""
-    place: Any = self.resample
     kwargs = dict(kwargs)
     x: Tensor = args[0] if args else kwargs.pop(next(iter(kwargs)))
-    rest = args[1:]
-    check_input(x, None, 2)
-    batch = x if x.dim() != len(place.geometry.stride) + 1 else x.unsqueeze(0)
-    size = spatial_size(batch)
-    missing = place.geometry.missing(size)
-    if any(missing):  # windows that reached beyond the border: repeat the last samples
-        batch_in = F.pad(batch, [n for samples in reversed(missing) for n in (0, samples)], mode="replicate")
-        y = place(forward(self, batch_in, *rest, **kwargs), None, size)
-    else:
-        y = place(forward(self, batch, *rest, **kwargs))
-    return y if batch is x else y.squeeze(0)  # type: ignore[no-any-return]
+    return at_stride_one(self.resample, lambda batch: forward(self, batch, *args[1:], **kwargs), x)
 
 
 def _output(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -250,33 +243,33 @@ def _interpolation(_: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[
 
 def _scope(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     names: tuple[str, ...] = self.__dict__.get(NAMES, ())  # a part that was sliced off has none
-    before = open_record(names, input_sizes(forward, self, names, args, kwargs))
+    before = open_record(names, input_shapes(forward, self, names, args, kwargs))
     try:
         return forward(self, *args, **kwargs)
     finally:
         close_record(before)
 
 
-def input_sizes(
+def input_shapes(
     forward: Any, module: nn.Module, names: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Size]:
-    """Spatial sizes of the maps among a call's arguments that some of `names` ask for, by path."""
+    """Shapes of the maps among a call's arguments that some of `names` ask for, by path."""
     wanted = [name for name in names if name.partition(":")[0] == INPUT]
     if not wanted:
         return {}
-    return {path: spatial_size(x) for path, x in input_maps(forward, module, wanted != [INPUT], args, kwargs)}
+    return {path: shape_of(x) for path, x in input_maps(forward, module, wanted != [INPUT], args, kwargs)}
 
 
 def input_maps(
     forward: Any, module: nn.Module, by_name: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Tensor]]:
-    """The tensors of more than two dimensions among the arguments of a call, each with its path.
+    """The tensors of more than one dimension among the arguments of a call, each with its path.
 
     With `by_name` a path starts with the name of the parameter, whether it was given by position or by keyword.
     """
     if not by_name:
         leaves = tree_leaves((args, kwargs))
-        return [(str(n), x) for n, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 2]
+        return [(str(n), x) for n, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1]
     given = inspect.signature(forward).bind(module, *args, **kwargs).arguments
     leaves, _ = tree_flatten_with_path(dict(list(given.items())[1:]))
-    return [(keystr(path), x) for path, x in leaves if isinstance(x, Tensor) and x.dim() > 2]
+    return [(keystr(path), x) for path, x in leaves if isinstance(x, Tensor) and x.dim() > 1]

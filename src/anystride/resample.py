@@ -5,19 +5,20 @@ for. `Leads` learns a stride, `Shares` uses the stride of a place whose maps it 
 another place gave in the same call of the network, `Keeps` gives a fixed size, `Enlarges` interpolates to a size.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystride.calls import note_size, size_of
+from anystride.calls import note_size, size_of, turn
 from anystride.checks import check_input, spatial_size
 from anystride.convolution import counted_size, take_in
-from anystride.geometry import Geometry, Size, counted
+from anystride.geometry import Geometry, Size, SizeRule, along, counted
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.autograd import resample
-from anystride.ops.matrix import SpectralAxis
+from anystride.ops.matrix import Axis, SpectralAxis
 
 CHILD = "resample"
 """The name under which a converted layer registers its place."""
@@ -30,16 +31,46 @@ class Place(nn.Module):
         name: of the place, as in the plan.
         geometry: of the layer that it stands after.
         followed: whether other places take their size from this one.
+        axes: spatial axes whose size it changes; along all others the layer keeps its stride. None for all.
+        rules: per axis, the size that it keeps: a number, or how it follows from the size of the input; None where the
+            role says what becomes of the axis.
+        grows: whether the layer enlarges the map.
 
     Attributes:
         copies: whether the output is copied, because what comes next changes it in place and a gradient needs it.
         seen: spatial size of the last map and of what became of it, for `print(model)` alone.
     """
 
-    def __init__(self, name: str, geometry: Geometry, followed: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        geometry: Geometry,
+        followed: bool = False,
+        axes: Sequence[int] | None = None,
+        rules: Sequence[int | SizeRule | None] | None = None,
+        grows: bool = False,
+    ) -> None:
         super().__init__()
-        self.name, self.geometry, self.followed, self.copies = name, geometry, followed, False
+        self.name, self.geometry, self.followed, self.grows, self.copies = name, geometry, followed, grows, False
+        every = range(len(geometry.stride))
+        self.axes = tuple(every if axes is None else axes)
+        self.rules = tuple([None for _ in every] if rules is None else rules)
         self.seen: tuple[Size, Size] | None = None
+
+    @property
+    def layer_stride(self) -> Size:
+        """The stride per axis that the layer itself still has."""
+        return tuple([1 if axis in self.axes else step for axis, step in enumerate(self.geometry.stride)])
+
+    @property
+    def pooled(self) -> Size:
+        """The axes that the role itself resamples."""
+        return tuple([axis for axis in self.axes if self.rules[axis] is None])
+
+    @property
+    def partial(self) -> bool:
+        """Whether the layer cannot run in one program with the role, which leaves an axis to it."""
+        return len(self.axes) < len(self.geometry.stride)
 
     def forward(self, x: Tensor, convolution: nn.Module | None = None, input_size: Size | None = None) -> Tensor:
         """Resample.
@@ -65,9 +96,20 @@ class Place(nn.Module):
         """What the role does; here the map stays as it is, after the convolution if there is one."""
         return x if convolution is None else take_in(x, convolution, "")[0]
 
+    def kept(self, size: Size) -> Size:
+        """A size with the axes that have a rule at the size that it gives."""
+        sizes = list(size)
+        for axis, rule in enumerate(self.rules):
+            if isinstance(rule, SizeRule):
+                sizes[axis] = rule.apply(size_of(rule.leader, self.name, rule.axes, "")[rule.axis])
+            elif rule is not None:
+                sizes[axis] = rule
+        return tuple(sizes)
+
     def extra_repr(self) -> str:
         sizes = "" if self.seen is None else f"last {_words(self.seen[0])} to {_words(self.seen[1])}"
-        return ", ".join(part for part in (self.described(), sizes) if part)
+        along = f"axes {', '.join(map(str, self.axes))}" if len(self.axes) < len(self.geometry.stride) else ""
+        return ", ".join(part for part in (self.described(), along, sizes) if part)
 
     def described(self) -> str:
         """What the role does, for `print(model)`."""
@@ -78,7 +120,7 @@ class Leads(Place):
     """A stride of its own.
 
     Args:
-        pool: the operator; its stride is the place's.
+        pool: the operator, for as many axes as the role resamples; its stride is the place's.
         place: arguments of `Place`.
     """
 
@@ -86,14 +128,32 @@ class Leads(Place):
         super().__init__(**place)
         self.pool = pool
 
+    @property
+    def partial(self) -> bool:
+        return len(self.pooled) < len(self.geometry.stride)
+
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
         lengths = self.lengths(spatial_size(x), convolution is not None, input_size)
         if self.geometry.same:
             for axis, skipped in enumerate(self.geometry.offset(x.shape[2:])):
-                if skipped:
+                if skipped and axis in self.axes:
                     x = x.narrow(2 + axis, skipped, x.shape[2 + axis] - skipped)
-        y: Tensor = self.pool(x, lengths, convolution)
-        return y
+        if not self.partial:
+            y: Tensor = self.pool(x, lengths, convolution)
+            return y
+        if any(rule is not None for rule in self.rules):
+            x = _to_size(x, None, self.kept)
+        counts = [lengths[axis] for axis in self.pooled]
+        return along(x, [2 + axis for axis in self.pooled], lambda maps: self.pool(maps, counts))
+
+    def resampled_axes(self, size: Size, convolves: bool, input_size: Size | None, output: Tensor) -> tuple[Axis, ...]:
+        """What became of each axis of a map that gave `output`; the other arguments are those of `lengths`."""
+        lengths = self.lengths(size, convolves, input_size)
+        axes: list[Axis] = [SpectralAxis(n, h) for n, h in zip(size, spatial_size(output), strict=True)]
+        learned: Sequence[Axis] = self.pool.axes(tuple([lengths[axis] for axis in self.pooled]))
+        for number, axis in enumerate(self.pooled):
+            axes[axis] = learned[number]
+        return tuple(axes)
 
     def lengths(self, size: Size, convolves: bool, input_size: Size | None) -> Size:
         """Length per axis that the stride-1 map counts as; the arguments are those of `forward`."""
@@ -131,88 +191,101 @@ class Shares(Leads):
 
 
 class Keeps(Place):
-    """A fixed size.
+    """The size that the network had there before it was converted.
 
     Args:
-        size: spatial size.
+        rules: along each axis a number, or how it follows from the size of the input.
+        place: arguments of `Place`.
     """
 
-    def __init__(self, size: Size, **place: Any) -> None:
-        super().__init__(**place)
-        self.size = tuple(size)
+    def __init__(self, rules: Sequence[int | SizeRule | None], **place: Any) -> None:
+        super().__init__(rules=rules, **place)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return _to_size(x, convolution, self.size)
+        return _to_size(x, convolution, self.kept)
 
     def described(self) -> str:
-        return f"size {_words(self.size)}"
+        return f"size {_words(self.rules)}"
 
 
 class Follows(Place):
     """The size that another place gave in the same call.
 
     Args:
-        leader: name of that place, or `INPUT`.
+        leader: name of that place, or `INPUT`; with "@" and a number, the size of one of its calls.
         scope: name of the module that must be called as a whole, for messages.
-    """
-
-    def __init__(self, leader: str, scope: str = "", **place: Any) -> None:
-        super().__init__(**place)
-        self.leader, self.scope = leader, scope
-
-    def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return _to_size(x, convolution, self.target(x.dim() - 2))
-
-    def target(self, axes: int) -> Size:
-        """The size that counts in this call, see `calls.size_of`."""
-        return size_of(self.leader, self.name, axes, self.scope)
-
-    def described(self) -> str:
-        return f"size of {self.leader!r}"
-
-
-class Enlarges(Follows):
-    """Interpolation to the size that another place gave, or to a fixed one.
-
-    Args:
-        mode, align_corners: those of `torch.nn.functional.interpolate`.
-        size: a fixed spatial size, instead of `leader`.
+        shift: samples per axis by which its map is longer than the leader's.
+        turns: where it runs several times in a call, the leader of each time.
     """
 
     def __init__(
-        self,
-        leader: str | None,
-        mode: str,
-        align_corners: bool | None = None,
-        size: Size | None = None,
-        **place: Any,
+        self, leader: str, scope: str = "", shift: Size | None = None, turns: Sequence[str] = (), **place: Any
     ) -> None:
-        super().__init__(leader or "", **place)
-        self.mode, self.align_corners, self.size = mode, align_corners, size
+        super().__init__(**place)
+        self.leader, self.scope, self.shift, self.turns = leader, scope, shift, tuple(turns)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        size = self.target(x.dim() - 2) if self.size is None else self.size
-        return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)
+        return _to_size(x, convolution, lambda size: self.target(len(size)))
+
+    def target(self, axes: int) -> Size:
+        """The size that counts in this call, see `calls.size_of`."""
+        if any(rule is not None for rule in self.rules):
+            return self.kept((0,) * axes)
+        leader = self.leader
+        if self.turns:
+            number = turn(self.name)
+            if number >= len(self.turns):
+                raise RuntimeError(
+                    f"{self.name!r} ran {len(self.turns)} times when the network was converted, now it runs once more; "
+                    "convert it with an example that needs as many calls"
+                )
+            leader = self.turns[number]
+        size = size_of(leader, self.name, axes, self.scope)
+        return size if self.shift is None else tuple([n + more for n, more in zip(size, self.shift, strict=True)])
 
     def described(self) -> str:
-        size = super().described() if self.size is None else f"size {_words(self.size)}"
-        return f"{size}, mode={self.mode!r}"
+        if any(rule is not None for rule in self.rules):
+            return f"size {_words(self.rules)}"
+        return f"size of {', '.join(map(repr, self.turns or (self.leader,)))}"
+
+
+class Enlarges(Follows):
+    """Interpolation to the size that another place gave, or to one that it keeps.
+
+    Args:
+        mode, align_corners: those of `torch.nn.functional.interpolate`.
+        follows: arguments of `Follows` and `Place`.
+    """
+
+    def __init__(self, mode: str, align_corners: bool | None = None, **follows: Any) -> None:
+        super().__init__(**follows)
+        self.mode, self.align_corners = mode, align_corners
+
+    def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
+        return F.interpolate(x, self.target(x.dim() - 2), mode=self.mode, align_corners=self.align_corners)
+
+    def described(self) -> str:
+        return f"{super().described()}, mode={self.mode!r}"
 
 
 class Passes(Place):
     """Nothing but its size is read, by places that follow it."""
 
 
-def _to_size(x: Tensor, convolution: Any, target: Size) -> Tensor:
-    """Spectral pooling or its inverse to a size, after a convolution if there is one."""
+def _to_size(x: Tensor, convolution: Any, target: Callable[[Size], Size]) -> Tensor:
+    """Spectral pooling or its inverse to what `target` makes of the size, after a convolution if there is one."""
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, "forward")
-    axes = tuple([SpectralAxis(n, h) for n, h in zip(counted_size(x, kernel), target, strict=True)])
+    size = counted_size(x, kernel)
+    axes = tuple([SpectralAxis(n, h) for n, h in zip(size, target(size), strict=True)])
     if kernel is None:
         return resample(x, axes)
     return resample(x, axes, None, kernel, convolution.weight, convolution.bias)
 
 
-def _words(size: Size) -> str:
-    return "x".join(map(str, size))
+def _words(sizes: Sequence[Any]) -> str:
+    """Sizes in words, and the inputs that they follow from."""
+    leaders = sorted({repr(size.leader) for size in sizes if isinstance(size, SizeRule)})
+    numbers = "x".join(str(size) if isinstance(size, int) else "?" for size in sizes)
+    return f"{numbers if '?' not in numbers else 'that it had'} by {', '.join(leaders)}" if leaders else numbers

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from anystride.convert.groups import Groups
 from anystride.convert.sites import Survey
-from anystride.convert.ties import PRIMES, find_ties
+from anystride.convert.ties import find_ties
+from anystride.convert.trials import PRIMES
 
 
 def test_a_class_is_known_by_what_ran_first():
@@ -59,7 +60,7 @@ def ties(meet):
     """Classes of the four layers by their names, with the reasons that tie or fix them."""
     model, x, sites = Net(meet), torch.randn(1, 3, 32, 32), {}
     Survey(sites).run(model, x, training=False)
-    groups, nodes, _ = find_ties([lambda trial: trial.run(model, x, training=False)], sites)
+    groups, nodes, *_ = find_ties([lambda trial: trial.run(model, x, training=False)], sites)
     classes = {}
     for item, key in nodes.items():
         classes.setdefault(groups.find(item), []).append(key[0])

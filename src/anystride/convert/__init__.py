@@ -1,11 +1,12 @@
 """`convert_`: the downsampling of any CNN becomes DiffStride, in place.
 
-The story, a file each: *find* what changes the resolution by running the model once (`sites`), *tie* what must agree by
-running it at sizes that do not (`ties`, `groups`), *plan* who leads, shares, follows, keeps or stays (`planner`,
-`plan`), *carry out* the plan (`surgery`, `fx`), *count* what it costs (`counting`), and *accept* or undo it.
+The story, a file each: *find* what changes the resolution by running the model once (`operations`, `sites`), *tie* what
+must agree by running it at sizes that do not (`trials`, `ties`, `groups`), *plan* who leads, shares, follows, keeps or
+stays (`planner`, `roles`, `plan`), *carry out* the plan (`surgery`, `rewrite`), *count* what it costs (`counting`), and
+*accept* or undo it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ def convert_(
     filter: Callable[[nn.Module, str], bool] | None = None,
     groups: Iterable[Sequence[str]] = (),
     learnable: Sequence[str] = (),
+    axes: Mapping[str, Sequence[int | str]] | None = None,
     dry_run: bool = False,
 ) -> Plan:
     """Replace the downsampling of a network by layers that learn their strides, in place, with the weights kept.
@@ -64,6 +66,9 @@ def convert_(
         groups: names of modules that are to learn one stride together, though nothing forces them to.
         learnable: names of modules with stride 1 whose output is to be downsampled at a stride that starts at 1 (the
             paper's ImageNet setting names the first identity block). Name a whole residual block, not a layer in it.
+        axes: by the name of a module, the spatial axes whose stride it learns, as numbers or as "depth", "height",
+            "width", "length"; along the others it stays as it is, and so does all that its maps meet. `{"pool": (0,)}`
+            keeps the time axis of a pooling by (2, 1).
         dry_run: plan, and change nothing.
 
     Returns:
@@ -82,19 +87,20 @@ def convert_(
         tensor([2., 2.], requires_grad=True)
     """
     tied = [tuple(names) for names in groups]
-    _check(model, example_input, method, [*learnable, *(name for names in tied for name in names)])
+    _check(model, example_input, method, [*learnable, *(axes or ()), *(name for names in tied for name in names)])
     check_choice("ramp", ramp, RAMPS)
     check_smoothness((smoothness,))
     check_grid(grid)
     settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared, grid=grid)
-    planner = Planner(model, example_input, settings, filter, learnable)  # find
+    planner = Planner(model, example_input, settings, filter, learnable, axes)  # find
     before = multiply_accumulates(model, example_input)
     while True:
         plan = planner.plan().grouped(tied)  # tie and plan
         with Surgery(model, plan) as surgery:  # carry out
-            planner.find_changes_in_place()
+            if not planner.runs():
+                continue
             after = multiply_accumulates(model, example_input)  # count
-            plan = replace(plan, changes=surgery.sizes(), macs=(before, after))
+            plan = replace(plan, changes=surgery.changes(planner.outputs), macs=(before, after))
             if planner.accepts(plan):  # accept, or undo
                 if not dry_run:
                     surgery.keep()
@@ -134,4 +140,6 @@ def _check(model: nn.Module, example_input: Any, method: str, names: Sequence[st
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules:
-            raise ValueError(f"learnable and groups must name modules of the model, got {name!r}; see named_modules()")
+            raise ValueError(
+                f"learnable, groups and axes must name modules of the model, got {name!r}; see named_modules()"
+            )

@@ -24,7 +24,7 @@ class Change:
         index: which of the module's resolution-changing operations; -1 for the module's output.
         kind: what it was, in words.
         how: how it is replaced: "stride" (the module's stride is set to 1, the operator follows), "replace" (the module
-            is the operator), "graph" (a function call in the module's forward), "output" (the operator follows the
+            is the operator), "call" (a call in the module's forward), "output" (the operator follows the
             module), "enlarge" (interpolation to another size), "note" (nothing but its size is read); "" if it stays.
         role: "learn" (a stride of its own), "share" (the stride of `leader`, whose maps it meets), "follow" (the size
             of `leader`, no stride), "keep" (a fixed size), "stay".
@@ -34,6 +34,12 @@ class Change:
         group: number of the operator that it shares with all changes of that number.
         stride, span, padding, same, ceil: as in `geometry.Geometry`.
         before: spatial sizes of its input and output.
+        call: for "call", the method of the module's class and the number of the call in it.
+        axes: spatial axes that the role changes; along all others the layer keeps its stride. None for all.
+        rules: per axis, the size that it keeps: a number, or how it follows from the input's (`geometry.SizeRule`).
+        shift: for "follow", samples per axis by which its map is longer than the leader's.
+        turns: where it runs several times and follows another place each time: these, in turn.
+        grows: whether it enlarges the map.
         after: spatial size of its output in the converted model.
         why: operations that tie it, or the reason for which it stays.
         mode, align_corners: of what enlarges.
@@ -59,6 +65,12 @@ class Change:
     align_corners: bool | None = None
     copies: bool = False
     scope: str = ""
+    call: str = ""
+    axes: tuple[int, ...] | None = None
+    rules: tuple[Any, ...] | None = None
+    shift: tuple[int, ...] | None = None
+    turns: tuple[str, ...] = ()
+    grows: bool = False
 
     @property
     def key(self) -> str:

@@ -1,31 +1,37 @@
 """From a model and an example to a plan: what changes the resolution, how it can be replaced, and what must agree."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from anystride.calls import INPUT
-from anystride.convert.fx import UntraceableError, check
-from anystride.convert.groups import Groups, Resolution
+from anystride.convert.groups import Groups
+from anystride.convert.operations import FILTERS
 from anystride.convert.plan import Change, Plan
-from anystride.convert.sites import (
-    FILTERS,
-    InPlace,
-    Site,
-    SiteKey,
-    Survey,
-    axes_of,
-    common_start,
-    is_stride,
-    pads_by_stride,
-)
+from anystride.convert.rewrite import check
+from anystride.convert.roles import Conflict, Roles, name_of
+from anystride.convert.sites import InPlace, Site, SiteKey, Survey, is_stride, pads_by_stride
+from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
-from anystride.execution import Execution, arguments
-from anystride.hosts import input_maps
+from anystride.execution import Execution, NeedsDataError
 from anystride.resample import CHILD
+from anystride.unstrided import UnknownFunctionError
+
+AXES = ("depth", "height", "width")
+
+
+def larger(example: Any) -> Any:
+    """An example whose maps are twice as long along each spatial axis."""
+
+    def twice(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dim() < 2:
+            return value
+        first = 1 if value.dim() == 2 else 2
+        return value.repeat(*[1] * first, *[2] * (value.dim() - first))
+
+    return tree_map(twice, example)
 
 
 class Planner:
@@ -38,6 +44,7 @@ class Planner:
         settings: Plan,
         filter: Callable[[nn.Module, str], bool] | None,
         learnable: Sequence[str],
+        axes: Mapping[str, Sequence[int | str]] | None = None,
     ) -> None:
         self.model, self.example, self.settings, self.filter = model, example, settings, filter
         self.modules = dict(model.named_modules())
@@ -46,27 +53,32 @@ class Planner:
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
         self.twice: set[str] = set()
+        # By place, the spatial sizes that it gave in the converted model.
+        self.outputs: dict[str, list[tuple[int, ...]]] = {}
         self._survey()
         # By site, the way in which it is replaced, or the reason for which it is not.
         self.ways: dict[SiteKey, str] = {}
         self.reasons: dict[SiteKey, str] = {}
-        self.options: dict[SiteKey, dict[str, Any]] = {}
+        self.options: dict[SiteKey, str] = {}
+        self.held = {name: self._held_axes(name, chosen) for name, chosen in (axes or {}).items()}
+        self._other: dict[SiteKey, Site] | None = None
         for key, site in self.sites.items():
             self._choose(key, site)
         for name in learnable:
             if any(owner == name and index >= 0 for owner, index in self.sites):
                 raise ValueError(f"learnable: {name!r} has a stride already, which is learned anyway; leave it out")
 
-    def run(self, execution: Execution, training: bool, meta: bool = True) -> Any:
+    def run(self, execution: Execution, training: bool, meta: bool = True, example: Any = None) -> Any:
         """One pass of the model."""
-        return execution.run(self.model, self.example, training=training, meta=self.meta and meta)
+        example = self.example if example is None else example
+        return execution.run(self.model, example, training=training, meta=self.meta and meta)
 
     def _survey(self) -> None:
         try:
             self.run(self.survey, False)
         except Exception as on_meta:
             self.meta = False
-            self.sites.clear()
+            self._forget()
             try:
                 self.run(self.survey, False)
             except ValueError:
@@ -86,6 +98,10 @@ class Planner:
                 else:
                     del self.sites[key]
 
+    def _forget(self) -> None:
+        self.sites.clear()
+        self.survey = Survey(self.sites, self.survey.named)
+
     def _choose(self, key: SiteKey, site: Site) -> None:
         module = self.modules[site.owner]
         reason = ""
@@ -99,24 +115,43 @@ class Planner:
             self.ways[key] = "output"
         elif getattr(module, "return_indices", False):
             reason = "its indices refer to the map before pooling"
+        elif site.adaptive and not self._derived(key):
+            reason = "it pools to a size that does not depend on the map's"
+        elif len(site.strides) > 1:
+            reason = f"it runs with several strides, {', '.join(map(str, sorted(site.strides)))}"
         elif site.lone and site.fixed_filter and self._only_filters(module, site.owner):
             self.ways[key] = "replace"
         elif site.lone and site.grows and isinstance(module, nn.Upsample):
             self.ways[key] = "enlarge"
-            self.options[key] = {"mode": module.mode, "align_corners": module.align_corners}
         elif site.lone and site.grows and not list(module.children()) and site.kind != "interpolation":
             self.ways[key] = "output"
         elif site.lone and not site.grows and self._strides(module, site):
             self.ways[key] = "stride"
         else:
             try:
-                self.options[key] = check(module, self.survey.counts[site.owner], site.index)
-                self.ways[key] = "graph"
-            except UntraceableError as error:
-                kind = type(module).__name__
-                reason = f"{kind} calls it as a function, and {error}; make it a module"
+                self.options[key] = check(module, site.found)
+                self.ways[key] = "call"
+            except UnwritableError as error:
+                reason = f"{type(module).__name__} calls it as a function, and {error}; make it a module"
         if reason:
             self.reasons[key] = reason
+
+    def _derived(self, key: SiteKey) -> bool:
+        """Whether the size that a layer pools to follows from the map's: another example tells."""
+        other = self.other()
+        return key in other and other[key].sizes[0][1] != self.sites[key].sizes[0][1]
+
+    def other(self) -> dict[SiteKey, Site]:
+        """The sites as a run on a larger example shows them; empty where the model takes no other size."""
+        if self._other is None:
+            self._other = {}
+            survey = Survey(self._other)
+            survey.known.update(self.survey.known)
+            try:
+                self.run(survey, False, example=larger(self.example))
+            except Exception:  # it takes no other size
+                self._other.clear()
+        return self._other
 
     def _strides(self, module: nn.Module, site: Site) -> bool:
         """Whether a module is a layer whose attribute is this stride; a block may have one, too, and branch on it."""
@@ -131,170 +166,114 @@ class Planner:
 
     def plan(self) -> Plan:
         """The plan, without costs. Sites that turn out to be in the way are left out, and the search starts anew."""
-        runs = [lambda e, mode=mode: self.run(e, mode) for mode in self.training]
         while True:
-            sites = {key: self.sites[key] for key in self.ways}
-            groups, nodes, sources = find_ties(runs, sites)
-            if self.meta and self.survey.indexes:
-                real = lambda e: self.run(e, False, meta=False)  # noqa: E731  # as short as those above
-                groups, nodes, sources = find_ties([real], sites, groups)
-            roles = self._roles(groups, nodes, sources)
-            if roles is not None:
-                changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
-                slices = self.survey.slices.items()
-                notes = tuple(f"{name or 'the model'}: {what} stays, no layer does it" for name, what in slices)
-                return replace(self.settings, changes=changes, notes=notes)
+            try:
+                return self._plan()
+            except Conflict as conflict:
+                self._leave(conflict.key, str(conflict))
+            except NeedsDataError:
+                if not self.meta:
+                    raise
+                self.meta, self.training = False, [False]
 
-    def find_changes_in_place(self) -> None:
-        """Run the converted model in each mode, to see whose output what comes next changes in place."""
+    def _plan(self) -> Plan:
+        sites = {key: self.sites[key] for key in self.ways}
+        runs = [lambda e, mode=mode: self.run(e, mode) for mode in self.training]
+        numbers = self.survey.known
+        ties = find_ties(runs, sites, self._held(), numbers=numbers)
+        if self.meta and self.survey.indexes:
+            real = lambda e: self.run(e, False, meta=False)  # noqa: E731  # as short as those above
+            ties = find_ties([real], sites, ties.groups, numbers=numbers)
+        roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
+        changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
+        return replace(self.settings, changes=changes)
+
+    def _held_axes(self, name: str, chosen: Sequence[int | str]) -> frozenset[int]:
+        """The axes of a module's map that are not chosen to learn."""
+        count = next((len(site.stride) for key, site in self.sites.items() if key[0] == name), 0)
+        if not count:
+            raise ValueError(f"axes: {name!r} has no stride; name a layer that has one, or give it to learnable, too")
+        words = AXES[-count:] if count > 1 else ("length",)
+        numbers = {word: number for number, word in enumerate(words)} | {n: n for n in range(count)}
+        unknown = [axis for axis in chosen if axis not in numbers]
+        if isinstance(chosen, str) or unknown:
+            raise ValueError(f"axes: {name!r} has the axes {', '.join(map(str, numbers))}, got {chosen!r}")
+        return frozenset(range(count)) - {numbers[axis] for axis in chosen}
+
+    def _held(self) -> Groups:
+        """Groups with what the user wants to stay along some axes."""
+        groups = Groups()
+        groups.held_sites = {key: self.held[key[0]] for key in self.ways if key[0] in self.held}
+        return groups
+
+    def runs(self) -> bool:
+        """Run the converted model in each mode, to see whose output what comes next changes in place.
+
+        Returns:
+            Whether it runs; a place that no function can stand at is left out from now on.
+        """
+        self.outputs.clear()
         for mode in reversed(self.training):
-            self.run(seen := InPlace(), mode)
+            seen = InPlace()
+            try:
+                self.run(seen, mode)
+            except UnknownFunctionError as error:
+                key = next(key for key in self.ways if name_of(key) == error.place)
+                self._leave(key, str(error))
+                return False
             self.twice |= seen.twice
+            self.outputs.update(seen.outputs)
+        return True
 
     def accepts(self, plan: Plan) -> bool:
         """Whether all maps have the sizes that they had; a place that gives another one is left out from now on."""
         for change in [change for change in plan.replaced if change.key in self.twice]:
-            self._leave((change.name, change.index), "it runs all its children, and would run the operator twice")
+            self._leave(key_of(change), "it runs all its children, and would run the operator twice")
             return False
         if plan.method == "diffstride" and plan.ramp == "outer":
             return True
-        wrong = [
-            (change.name, change.index)
-            for change in plan.replaced
-            if change.after is not None and change.after != change.before[1]
-        ]
+        wrong = [key_of(change) for change in plan.replaced if not self._as_before(change)]
         if wrong:
             self._leave(wrong[0], "its form at stride 1 gives maps of another size")
         return not wrong
+
+    def _as_before(self, change: Change) -> bool:
+        """Whether a place gave the sizes that were there before the conversion."""
+        now = self.outputs.get(change.key, [])
+        before = [size for _, size in self.sites[key_of(change)].sizes]
+        return change.how == "note" or now == before[: len(now)]
 
     def _leave(self, key: SiteKey, reason: str) -> None:
         del self.ways[key]
         self.reasons[key] = reason
 
-    def _roles(
-        self, groups: Groups, nodes: dict[Resolution, SiteKey], sources: dict[Resolution, Resolution]
-    ) -> dict[SiteKey, dict[str, Any]] | None:
-        """Role, leader, group and reason by site; None if a site had to be left out."""
-        classes: dict[Resolution, list[Resolution]] = {}
-        # In the order of execution, in which the plan is carried out: who leads must be there before who follows.
-        position = {key: number for number, key in enumerate(self.sites)}
-        for item in sorted(nodes, key=lambda item: position[nodes[item]]):
-            classes.setdefault(groups.find(item), []).append(item)
-        homes: dict[SiteKey, set[Resolution]] = {}
-        for root, items in classes.items():
-            for item in items:
-                homes.setdefault(nodes[item], set()).add(root)
-        for key, roots in homes.items():
-            if len(roots) > 1:
-                self._leave(key, "it runs at several resolutions that other layers must meet")
-                return None
-        roles: dict[SiteKey, dict[str, Any]] = {}
-        for root, items in classes.items():
-            why = ", ".join(groups.ties.get(root, []))
-            if not groups.free(root) and root[0] != "input":
-                for item in items:
-                    source = sources.get(item)
-                    moves = source is not None and groups.free(source)
-                    reason = groups.fixed[root]
-                    roles[nodes[item]] = {"role": "keep" if moves else "stay", "why": reason}
-                continue
-            leader = self._lead(root, [nodes[item] for item in items], groups, roles)
-            for item in items if leader == INPUT else items[1:]:
-                key = nodes[item]
-                if key in roles:
-                    continue
-                if key[1] == -1 and sources.get(item) == root:
-                    raise ValueError(
-                        f"learnable: the output of {key[0]!r} meets its own input ({why}); "
-                        "name the residual block that it is in instead"
-                    )
-                roles[key] = {**self._tie(item, items[0], leader, nodes, sources, roles), "why": why}
-        self._find_scopes(roles)
-        return roles
-
-    def _lead(
-        self, root: Resolution, keys: Sequence[SiteKey], groups: Groups, roles: dict[SiteKey, dict[str, Any]]
-    ) -> str:
-        """Give a role to the place that the others of a class of maps are tied to, and return its name, or INPUT."""
-        first = keys[0]
-        site = self.sites[first]
-        # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
-        ends = site.grows and groups.size[root] in [size for item, size in groups.size.items() if item[0] == "input"]
-        if root[0] == "input" or ends:
-            return INPUT
-        if not site.grows:
-            why = ", ".join(groups.ties.get(root, []))
-            roles[first] = {"role": "learn", "group": len(roles), "why": why}
-        elif all(key == first for key in keys):
-            roles[first] = {"role": "stay", "how": "", "why": "it meets no other map"}
-        else:
-            roles[first] = {"role": "stay", "how": "note", "why": "others follow its size"}
-        return _key(first)
-
-    def _tie(
-        self,
-        item: Resolution,
-        first: Resolution,
-        leader: str,
-        nodes: dict[Resolution, SiteKey],
-        sources: dict[Resolution, Resolution],
-        roles: dict[SiteKey, dict[str, Any]],
-    ) -> dict[str, Any]:
-        """The role of a place that is tied to another one, or to the input."""
-        site = self.sites[nodes[item]]
-        if leader == INPUT:
-            return {"role": "follow", "leader": self._input(site.sizes[0][1])}
-        alike = sources.get(item) == sources.get(first) and site.stride == self.sites[nodes[first]].stride
-        if alike and not site.grows and roles[nodes[first]]["role"] == "learn":
-            return {"role": "share", "leader": leader, "group": roles[nodes[first]]["group"]}
-        return {"role": "follow", "leader": leader}
-
-    def _input(self, size: tuple[int, ...]) -> str:
-        """Which of the model's inputs has a size: INPUT for the first with so many axes, else INPUT and its path."""
-        args, kwargs = arguments(self.example)
-        maps = input_maps(type(self.model).forward, self.model, True, args, kwargs)
-        alike = [(path, tuple(x.shape[2:])) for path, x in maps if x.dim() == len(size) + 2]
-        path = next((path for path, found in alike if found == size), "")
-        return INPUT if not path or path == alike[0][0] else f"{INPUT}:{path}"
-
-    def _find_scopes(self, roles: dict[SiteKey, dict[str, Any]]) -> None:
-        """Note for all that follow one place the innermost module that all of them and the place run in."""
-        keys = {_key(key): key for key in self.sites}
-        around: dict[str, list[tuple[str, ...]]] = {}
-        followers = [(key, role) for key, role in roles.items() if role["role"] == "follow" and role["leader"] in keys]
-        for key, role in followers:
-            leading = self.sites[keys[role["leader"]]].calls
-            for number, calls in self.sites[key].calls:
-                before = [other for earlier, other in leading if earlier < number]
-                shared = common_start(calls, before[-1]) if before else ()
-                around.setdefault(role["leader"], []).append(tuple([name for name, _ in shared]))
-        for _, role in followers:
-            role["scope"] = next(iter(functools.reduce(common_start, around[role["leader"]])[-1:]), "")
-
     def _change(self, key: SiteKey, role: dict[str, Any]) -> Change:
         site = self.sites[key]
-        module = self.modules[site.owner]
-        axes = axes_of(module, site)
         if key not in self.ways:
             role = {"role": "stay", "how": "", "why": self.reasons[key]}
         elif not role:
             role = {"role": "stay", "how": "", "why": "it did not run in the trials"}
         how = role.pop("how", "" if role["role"] == "stay" else self.ways[key])
+        enlarges = how in ("enlarge", "call") and site.mode is not None
         return Change(
             name=site.owner,
             index=site.index,
             kind=site.kind if not site.fixed_filter else "blur pooling",
             how=how,
-            stride=site.stride[-axes:],
-            span=site.span[-axes:],
-            padding=site.padding[-axes:],
-            before=(site.sizes[0][0][-axes:], site.sizes[0][1][-axes:]),
-            same=pads_by_stride(module),
-            ceil=site.ceil,
+            stride=site.stride,
+            span=site.span,
+            padding=site.padding,
+            before=site.sizes[0],
+            same=pads_by_stride(self.modules[site.owner]),
+            ceil=site.ceil or site.dims is not None,
+            grows=site.grows,
+            call=self.options.get(key, "") if how else "",
+            mode=site.mode if enlarges else None,
+            align_corners=site.align_corners if enlarges else None,
             **role,
-            **(self.options.get(key, {}) if how else {}),
         )
 
 
-def _key(key: SiteKey) -> str:
-    return key[0] if key[1] <= 0 else f"{key[0]}#{key[1]}"
+def key_of(change: Change) -> SiteKey:
+    """The site that a change is for."""
+    return change.name, change.index

@@ -1,17 +1,19 @@
 """Carrying out a plan on a model, and taking it back."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from anystride import layers
-from anystride.convert.fx import Functions
+from anystride.calls import EVERY, names_for
+from anystride.convert.operations import spread
 from anystride.convert.plan import Change, Plan
-from anystride.convert.sites import spread
-from anystride.geometry import Geometry
+from anystride.convert.rewrite import Calls, ordinary
+from anystride.convert.source import UnwritableError
+from anystride.geometry import Geometry, SizeRule
 from anystride.hosts import NAMES, is_plain_convolution, put_on
 from anystride.resample import CHILD, Enlarges, Follows, Keeps, Leads, Passes, Place, Shares
 
@@ -30,7 +32,8 @@ class Surgery:
         self._undo: list[Callable[[], None]] = []
         self._pools: dict[int, nn.Module] = {}
         self._changes = {change.key: change for change in plan.changes}
-        self._followed = {change.leader for change in plan.changes if change.role == "follow"}
+        leaders = [leader for change in plan.changes for leader in _leaders(change)]
+        self._followed = {leader.rpartition(EVERY)[0] if EVERY in leader else leader for leader in leaders}
         self._check()
 
     def _check(self) -> None:
@@ -40,7 +43,7 @@ class Surgery:
             raise ValueError(f"plan does not fit the model, which has no {', '.join(map(repr, absent))}")
         for change in work:
             module = self.modules[change.name]
-            if change.how != "graph" and change.how != "replace" and hasattr(module, CHILD):
+            if change.how not in ("call", "graph", "replace") and hasattr(module, CHILD):
                 raise ValueError(f"plan does not fit the model: {change.name!r} has an attribute {CHILD!r} already")
             if change.how == "stride" and spread(module.stride, len(change.stride)) != change.stride:
                 raise ValueError(
@@ -67,48 +70,59 @@ class Surgery:
             self._undo.pop()()
 
     def _attach(self) -> None:
-        calls: dict[str, dict[int, str]] = {}
+        calls: dict[str, dict[str, str]] = {}
         for change in self.plan.changes:
             if change.how:
                 self.places[change.key] = self._place(change)
                 self._put(change, self.places[change.key], calls)
         for name, children in calls.items():
-            self._play(self.modules[name], Functions(tuple(sorted(children.items()))))
+            self._play(self.modules[name], Calls(tuple(sorted(children.items()))))
         self._open_scopes()
 
-    def sizes(self) -> tuple[Change, ...]:
-        """The changes with the sizes that the converted model's last run had, which the model then forgets."""
+    def changes(self, outputs: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[Change, ...]:
+        """The changes with the first of the sizes that each place gave, and with what its places found out.
+
+        What a run left on the model's places is forgotten.
+        """
         changes = []
         for change in self.plan.changes:
             place = self.places.get(change.key)
-            if place is None:
-                changes.append(change)
-            else:
-                after = None if place.seen is None else place.seen[1]
-                changes.append(replace(change, after=after, copies=place.copies))
-                place.seen = None
+            if place is not None:
+                after = next(iter(outputs.get(change.key, ())), None)
+                change, place.seen = replace(change, after=after, copies=place.copies), None
+            changes.append(change)
         return tuple(changes)
 
     def _place(self, change: Change) -> Place:
         """What stands at a place: an object of its role's class."""
+        rules = change.rules
+        if change.role == "keep" and rules is None:  # a plan of version 0.1
+            rules = change.before[1]
         common: dict[str, Any] = {
             "name": change.key,
             "geometry": _geometry(change),
             "followed": change.key in self._followed,
+            "axes": change.axes,
+            "rules": None
+            if rules is None
+            else [SizeRule(*rule) if isinstance(rule, tuple) else rule for rule in rules],
+            "grows": change.grows,
         }
-        size = change.before[1] if change.role == "keep" else None
+        follows: dict[str, Any] = {
+            "leader": change.leader or "",
+            "scope": change.scope,
+            "shift": change.shift,
+            "turns": change.turns,
+        }
         place: Place
         if change.how == "note":
             place = Passes(**common)
-        elif change.how == "enlarge" or change.mode is not None:
-            assert change.mode is not None
-            leader = change.leader if size is None else None
-            place = Enlarges(leader, change.mode, change.align_corners, size, scope=change.scope, **common)
-        elif size is not None:
-            place = Keeps(size, **common)
+        elif change.mode is not None:
+            place = Enlarges(change.mode, change.align_corners, **follows, **common)
+        elif change.role == "keep":
+            place = Keeps(common.pop("rules"), **common)
         elif change.group is None:
-            assert change.leader is not None
-            place = Follows(change.leader, change.scope, **common)
+            place = Follows(**follows, **common)
         elif change.role == "share":
             assert change.leader is not None
             leading = self._changes[change.leader]
@@ -122,12 +136,12 @@ class Surgery:
     def _pool(self, change: Change) -> Any:
         assert change.group is not None
         if change.group not in self._pools:
-            axes = len(change.stride)
+            stride = [change.stride[axis] for axis in self.places_axes(change)]
             if self.plan.method == "spectral":
-                self._pools[change.group] = getattr(layers, f"SpectralPool{axes}d")(stride=change.stride)
+                self._pools[change.group] = getattr(layers, f"SpectralPool{len(stride)}d")(stride=stride)
             else:
-                self._pools[change.group] = getattr(layers, f"DiffStride{axes}d")(
-                    stride=max(change.stride) if self.plan.shared else change.stride,
+                self._pools[change.group] = getattr(layers, f"DiffStride{len(stride)}d")(
+                    stride=max(stride) if self.plan.shared else stride,
                     smoothness=self.plan.smoothness,
                     shared=self.plan.shared,
                     ramp=self.plan.ramp,
@@ -136,14 +150,20 @@ class Surgery:
                 )
         return self._pools[change.group]
 
-    def _put(self, change: Change, place: Place, calls: dict[str, dict[int, str]]) -> None:
+    @staticmethod
+    def places_axes(change: Change) -> list[int]:
+        """The axes whose stride a place learns."""
+        axes = range(len(change.stride)) if change.axes is None else change.axes
+        return [axis for axis in axes if change.rules is None or change.rules[axis] is None]
+
+    def _put(self, change: Change, place: Place, calls: dict[str, dict[str, str]]) -> None:
         module = self.modules[change.name]
         if change.how == "replace":
             self._replace(module, place)
-        elif change.how == "graph":
+        elif change.how in ("call", "graph"):
             name = CHILD if not hasattr(module, CHILD) else f"{CHILD}_{change.index}"
             self._child(module, name, place)
-            calls.setdefault(change.name, {})[change.index] = name
+            calls.setdefault(change.name, {})[change.call or self._ordinary(change)] = name
         else:
             self._child(module, CHILD, place)
             role = {"stride": "layer", "enlarge": "interpolation"}.get(change.how, "output")
@@ -151,23 +171,31 @@ class Surgery:
             if role == "layer" and is_plain_convolution(own):
                 role = "convolution"
             elif role == "layer":
-                self._set(module, "stride", _ones(module.stride))
-                if change.ceil:
+                self._set(module, "stride", _as(module.stride, place.layer_stride))
+                if change.ceil and place.layer_stride == (1,) * len(change.stride):
                     self._set(module, "ceil_mode", False)
             if not (role == "output" and own.forward is nn.Sequential.forward):  # which runs its last child by itself
                 self._play(module, role)
+
+    def _ordinary(self, change: Change) -> str:
+        try:
+            return ordinary(self.modules[change.name], change.index)
+        except UnwritableError as error:
+            raise ValueError(f"plan does not fit the model: at {change.name!r}, {error}") from None
 
     def _open_scopes(self) -> None:
         """Let each module around a place that follows, and around its leader, open a record when it is called."""
         names: dict[str, set[str]] = {}
         for change in self.plan.changes:
-            if change.how and change.role == "follow":
-                assert change.leader is not None
-                names.setdefault(self._scope(change.scope), set()).add(change.leader)
-        for scope, leaders in names.items():
+            if change.how:
+                leaders = _leaders(change)
+                if leaders:
+                    scope = self._scope(change.scope if change.role == "follow" else "")
+                    names.setdefault(scope, set()).update(names_for(leaders, change.key))
+        for scope, leaders_there in names.items():
             module = self.modules[scope]
             present = module.__dict__.get(NAMES)
-            self._set(module, NAMES, tuple(sorted(leaders | set(present or ()))))
+            self._set(module, NAMES, tuple(sorted(leaders_there | set(present or ()))))
             if present is None:
                 self._play(module, "scope")
 
@@ -225,5 +253,17 @@ def _shift(leading: Change, change: Change) -> tuple[int, ...]:
     return tuple([a - b for a, b in zip(leading.before[0], change.before[0], strict=True)])
 
 
-def _ones(stride: Any) -> Any:
-    return type(stride)([1] * len(stride)) if isinstance(stride, (tuple, list)) else 1
+def _as(stride: Any, values: tuple[int, ...]) -> Any:
+    """Strides in the form that a layer's attribute has."""
+    if isinstance(stride, (tuple, list)):
+        return type(stride)(values)
+    return values if len(set(values)) > 1 else values[0]
+
+
+def _leaders(change: Change) -> list[str]:
+    """The places, and inputs, whose sizes a place asks for."""
+    if change.role == "follow" and not change.rules:
+        assert change.leader is not None
+        return list(change.turns or (change.leader,))
+    rules = [rule for rule in change.rules or () if isinstance(rule, tuple)]
+    return sorted({SizeRule(*rule).leader for rule in rules})

@@ -1,0 +1,160 @@
+"""A module's `forward` with some of its calls handed to children: the source of its methods, written anew.
+
+What torch.fx cannot follow (branches on sizes, lists, strings, loops) stays as it is written; only the calls themselves
+change. `forward` and the methods that it calls are compiled again from their source, in the class that the module gets,
+so that Python's own rules hold: flags are read when it runs, and each call of one line goes to one child.
+"""
+
+import ast
+import functools
+import linecache
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from torch import fx, nn
+
+from anystride import unstrided
+from anystride.convert.source import Found, UnwritableError, candidates, own_function, parsed
+from anystride.hosts import space
+
+_CALL, _SLICE, _PART = "_anystride_call", "_anystride_slice", "_anystride_part"
+
+
+def check(owner: nn.Module, found: Found | None) -> str:
+    """The place of a call in the class of a module.
+
+    Raises:
+        UnwritableError: the call cannot be replaced.
+    """
+    if isinstance(owner, fx.GraphModule):
+        raise UnwritableError("copies of a torch.fx.GraphModule would forget the change")
+    if found is None:
+        raise UnwritableError("the source of its forward is not at hand")
+    if not found.direct:
+        raise UnwritableError("does so within another function")
+    kind: Any = type(owner)
+    _written(kind, ((found.call, "resample"),))
+    return found.call
+
+
+def ordinary(owner: nn.Module, index: int) -> str:
+    """The place of a call that a plan of version 0.1 tells by its number among those of torch in `forward`."""
+    function, _ = own_function(type(owner), "forward")
+    nodes = candidates(parsed(function))
+    by_end = sorted(range(len(nodes)), key=lambda n: (nodes[n].end_lineno, nodes[n].end_col_offset))
+    found = [n for n in by_end if _is_family(nodes[n], function, owner)]
+    if index >= len(found):
+        raise UnwritableError(f"its forward has {len(found)} calls that change the resolution")
+    return f"forward:{found[index]}"
+
+
+def _is_family(node: ast.AST, function: FunctionType, owner: nn.Module) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    try:
+        called = eval(ast.unparse(node.func), function.__globals__, {"self": owner})
+    except Exception:  # a name that only a call knows
+        return False
+    return called in unstrided.ARGUMENTS or called in unstrided.ENLARGES
+
+
+class Calls(NamedTuple):
+    """The role of a module some of whose calls pass through a child each.
+
+    Attributes:
+        children: the calls, as `find` tells them, and the name of the child.
+    """
+
+    children: tuple[tuple[str, str], ...]
+
+    def derive(self, owner: nn.Module) -> type[nn.Module]:
+        """A class like that of `owner`, whose methods hand these calls to children."""
+        kind: Any = type(owner)
+        return _derived(kind, self)
+
+
+@functools.cache
+def _derived(kind: Any, role: Calls) -> type[nn.Module]:
+    own = {_CALL: unstrided.call, _SLICE: unstrided.decimate, _PART: slice, **_written(kind, role.children)}
+    return type(kind.__name__, (kind,), {**space(kind, role), **own})
+
+
+@functools.cache
+def _written(kind: Any, children: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """The methods of a class with calls replaced, by name."""
+    by_method: dict[str, dict[int, str]] = {}
+    for call, child in children:
+        method, _, number = call.rpartition(":")
+        by_method.setdefault(method, {})[int(number)] = child
+    return {method: _compiled(kind, method, numbers) for method, numbers in by_method.items()}
+
+
+def _compiled(kind: Any, method: str, children: dict[int, str]) -> Any:
+    """One method, compiled anew in the module that it was written in, with the variables that it closes over."""
+    function, owner = own_function(kind, method)
+    tree = parsed(function)
+    definition: Any = tree.body[0]
+    _Writer(children, definition.args, owner.__name__).write(tree)
+    make: Any = ast.parse(f"def make({', '.join(function.__code__.co_freevars)}):\n    return {method}").body[0]
+    make.body.insert(0, definition)
+    text = ast.unparse(ast.fix_missing_locations(ast.Module([make], [])))
+    filename = f"<{owner.__module__}.{owner.__qualname__}.{method}, converted {hash(text):x}>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    variables: dict[str, Any] = {}
+    try:
+        exec(compile(text, filename, "exec", dont_inherit=True), function.__globals__, variables)
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        return variables["make"](*cells)
+    except Exception as error:
+        raise UnwritableError(f"its method {method!r} cannot be written anew ({error})") from error
+
+
+class _Writer(ast.NodeTransformer):
+    """Replaces calls and slices, by their numbers, and writes private names out."""
+
+    def __init__(self, children: dict[int, str], arguments: ast.arguments, owner: str) -> None:
+        self.children = children
+        self.me = (arguments.posonlyargs + arguments.args)[0].arg
+        self.owner = owner.lstrip("_")
+        self.chosen: dict[ast.AST, str] = {}
+
+    def write(self, tree: ast.Module) -> None:
+        nodes = candidates(tree)
+        self.chosen = {nodes[number]: child for number, child in self.children.items()}
+        for node in ast.walk(tree):  # annotations may name what exists for type checkers alone
+            if isinstance(node, ast.arg):
+                node.annotation = None
+            elif isinstance(node, ast.FunctionDef):
+                node.returns = None
+        self.visit(tree)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        child = self.chosen.get(node)
+        self.generic_visit(node)
+        if child is None:
+            return node
+        return ast.Call(self._mine(_CALL), [ast.Constant(child), node.func, *node.args], node.keywords)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        child = self.chosen.get(node)
+        self.generic_visit(node)
+        if child is None:
+            return node
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        index = ast.Tuple([self._part(part) for part in parts], ast.Load())
+        return ast.Call(self._mine(_SLICE), [ast.Constant(child), node.value, index], [])
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr.startswith("__") and not node.attr.endswith("__"):
+            node.attr = f"_{self.owner}{node.attr}"
+        return node
+
+    def _part(self, part: ast.expr) -> ast.expr:
+        if not isinstance(part, ast.Slice):
+            return part
+        values = [value or ast.Constant(None) for value in (part.lower, part.upper, part.step)]
+        return ast.Call(self._mine(_PART), values, [])
+
+    def _mine(self, name: str) -> ast.expr:
+        return ast.Attribute(ast.Name(self.me, ast.Load()), name, ast.Load())

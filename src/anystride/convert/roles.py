@@ -1,0 +1,243 @@
+"""Who leads, shares, follows, keeps or stays: roles from the classes of maps that have one size."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from anystride.calls import EVERY
+from anystride.convert.groups import Resolution
+from anystride.convert.rules import Rules
+from anystride.convert.sites import Site, SiteKey, common_start
+from anystride.convert.ties import Ties
+
+Role = dict[str, Any]
+SEVERAL = "it runs at several resolutions that other layers must meet"
+
+
+class Conflict(Exception):  # noqa: N818  # it says which site is to be left out
+    """A site cannot have one role; the message is the reason to leave it out.
+
+    Attributes:
+        key: of the site.
+    """
+
+    def __init__(self, key: SiteKey, reason: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
+class Roles:
+    """Roles of sites, as arguments of `plan.Change`.
+
+    Args:
+        model, example: for the inputs.
+        sites: all of them, in the order of execution.
+        ties: what the trials found.
+        other: gives the sites of a run on a larger example, or none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any,
+        sites: dict[SiteKey, Site],
+        ties: Ties,
+        other: Callable[[], Mapping[SiteKey, Site]],
+    ) -> None:
+        self.sites, self.ties, self.groups, self.nodes = sites, ties, ties.groups, ties.nodes
+        self.classes: dict[Resolution, list[Resolution]] = {}
+        for item in sorted(self.nodes, key=self._visit):
+            self.classes.setdefault(self.groups.find(item), []).append(item)
+        self.rules = Rules(model, example, sites, ties, self.classes, other)
+        self.by_item: dict[Resolution, Role] = {}
+        self.numbers: dict[SiteKey, int] = {}
+
+    def found(self) -> dict[SiteKey, Role]:
+        """The role of each site that ran.
+
+        Raises:
+            Conflict: a site would need two roles.
+            ValueError: the output of a module that was to learn a stride meets its own input.
+        """
+        for root, items in self.classes.items():
+            if self.groups.free(root) or root[0] == "input":
+                self._tie_class(root, items)
+            else:
+                for item in items:
+                    self.by_item[item] = self._kept(item, self.groups.why(root))
+        by_key: dict[SiteKey, list[Resolution]] = {}
+        for item in self.by_item:
+            by_key.setdefault(self.nodes[item], []).append(item)
+        roles = {key: self._one(key, items) for key, items in by_key.items()}
+        self._find_scopes(roles)
+        return roles
+
+    def _visit(self, item: Resolution) -> int:
+        """When the site's call that an item comes from ran."""
+        site = self.sites[self.nodes[item]]
+        return site.calls[min(self.ties.calls[item][0], len(site.calls) - 1)][0]
+
+    def _tie_class(self, root: Resolution, items: list[Resolution]) -> None:
+        why = ", ".join(self.groups.ties.get(root, []))
+        leader = self._lead(root, items, why)
+        for item in items if leader is None else items[1:]:
+            key = self.nodes[item]
+            if leader is not None and key == self.nodes[leader] and self._alike(item, leader):
+                self.by_item[item] = self.by_item[leader]
+                continue
+            if key[1] == -1 and self.ties.sources.get(item) == root:
+                raise ValueError(
+                    f"learnable: the output of {key[0]!r} meets its own input ({why}); "
+                    "name the residual block that it is in instead"
+                )
+            self.by_item[item] = {**self._axes(item, root), **self._tied(item, leader), "why": why}
+
+    def _lead(self, root: Resolution, items: Sequence[Resolution], why: str) -> Resolution | None:
+        """Give a role to what the others of a class are tied to, and return it; None where that is the input."""
+        first = items[0]
+        site = self.sites[self.nodes[first]]
+        # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
+        inputs = [size for item, size in self.groups.size.items() if item[0] == "input"]
+        if root[0] == "input" or (site.grows and self.groups.size[root] in inputs):
+            return None
+        if not site.grows:
+            number = self.numbers.setdefault(self.nodes[first], len(self.numbers))
+            self.by_item[first] = {**self._axes(first, root), "role": "learn", "group": number, "why": why}
+        elif len({self.nodes[item] for item in items}) == 1:
+            self.by_item[first] = {"role": "stay", "how": "", "why": "it meets no other map"}
+        else:
+            self.by_item[first] = {"role": "stay", "how": "note", "why": "others follow its size"}
+        return first
+
+    def _tied(self, item: Resolution, leader: Resolution | None) -> Role:
+        """The role of a place that is tied to another one, or to the input."""
+        site = self.sites[self.nodes[item]]
+        if leader is None:
+            return {"role": "follow", "leader": self.rules.input(self.groups.size[item])}
+        leading = self.by_item[leader]
+        if self._alike(item, leader) and not site.grows and leading["role"] == "learn":
+            return {"role": "share", "leader": name_of(self.nodes[leader]), "group": leading["group"]}
+        sizes = zip(self.groups.size[item], self.groups.size[leader], strict=True)
+        shift = tuple([n - first for n, first in sizes])
+        return {"role": "follow", "leader": leader, "shift": shift if any(shift) else None}
+
+    def _alike(self, item: Resolution, leader: Resolution) -> bool:
+        """Whether two layers of one stride are given the same map."""
+        site, leading = self.sites[self.nodes[item]], self.sites[self.nodes[leader]]
+        same = self.ties.sources.get(item) == self.ties.sources.get(leader) and site.stride == leading.stride
+        return same and self.groups.size[item] == self.groups.size[leader]
+
+    def _axes(self, item: Resolution, root: Resolution) -> Role:
+        """Along which axes a place moves, and which rules hold along those that a refusal fixed."""
+        moves = self.groups.moves(root)
+        count = len(self.groups.size[item])
+        if root[0] == "input" or len(moves) == count:
+            return {}
+        kept = self._moved(item) - moves - self.groups.held.get(root, frozenset())
+        role: Role = {"axes": tuple(sorted(moves | kept))}
+        return role | {"rules": self.rules.of(item, kept)} if kept else role
+
+    def _kept(self, item: Resolution, why: str) -> Role:
+        """A place of a class that cannot move: it stays, but where the map that it is given moves."""
+        kept = self._moved(item) - self.groups.held.get(self.groups.find(item), frozenset())
+        if not kept:
+            return {"role": "stay", "why": why}
+        axes = tuple(sorted(kept)) if len(kept) < len(self.groups.size[item]) else None
+        return {"role": "keep", "why": why, "axes": axes, "rules": self.rules.of(item, kept)}
+
+    def _moved(self, item: Resolution) -> frozenset[int]:
+        source = self.ties.sources.get(item)
+        return frozenset() if source is None else self.groups.moves(source) | self.groups.held.get(source, frozenset())
+
+    def _one(self, key: SiteKey, items: Sequence[Resolution]) -> Role:
+        """The one role of a site whose calls give maps of several classes."""
+        roles = [self.by_item[item] for item in items]
+        kinds = {role["role"] for role in roles}
+        if len(kinds) > 1 or len({role.get("how") for role in roles}) > 1:
+            raise Conflict(key, SEVERAL)
+        if kinds == {"follow"}:
+            return self._followed(key, items)
+        told = {str({k: v for k, v in role.items() if k != "why"}) for role in roles}
+        if len(told) > 1:
+            raise Conflict(key, SEVERAL)
+        why = list(dict.fromkeys(role["why"] for role in roles if role["why"]))
+        return {**roles[0], "why": ", ".join(why)}
+
+    def _followed(self, key: SiteKey, items: Sequence[Resolution]) -> Role:
+        """The role of a site that follows one place, or several in turn."""
+        roles = [self.by_item[item] for item in items]
+        rest = {str((role.get("shift"), role.get("axes"), role.get("rules"))) for role in roles}
+        if len(rest) > 1:
+            raise Conflict(key, SEVERAL)
+        if len({str(role["leader"]) for role in roles}) == 1:
+            return roles[0]
+        turns: dict[int, Any] = {}
+        for item, role in zip(items, roles, strict=True):
+            turns.update(dict.fromkeys(self.ties.calls[item], role["leader"]))
+        if sorted(turns) != list(range(len(turns))):
+            raise Conflict(key, SEVERAL)
+        return {**roles[0], "turns": tuple([turns[number] for number in range(len(turns))])}
+
+    def _find_scopes(self, roles: dict[SiteKey, Role]) -> None:
+        """Write leaders as places call them, and note the innermost module that they and all their followers run in."""
+        around: dict[SiteKey, list[tuple[str, ...]]] = {}
+        for key, role in roles.items():
+            for leader in self._leaders(role):
+                leading = self.sites[self.nodes[leader]].calls
+                for number, calls in self.sites[key].calls:
+                    before = [other for earlier, other in leading if earlier < number]
+                    shared = common_start(calls, before[-1]) if before else ()
+                    around.setdefault(self.nodes[leader], []).append(tuple([name for name, _ in shared]))
+        scopes = {key: next(iter(functools.reduce(common_start, found)[-1:]), "") for key, found in around.items()}
+        for key, role in roles.items():
+            if role["role"] != "follow":
+                continue
+            leaders = self._leaders(role)
+            if leaders:
+                role["scope"] = min((scopes[self.nodes[leader]] for leader in leaders), key=len)
+            role["turns"] = tuple([self._name(leader, scopes) for leader in role.get("turns", ())])
+            if len(role["turns"]) > 1 and len({scopes.get(self.nodes[leader]) for leader in leaders}) > 1:
+                raise Conflict(key, SEVERAL)
+            role["turns"] = self._of_one_call(key, role)
+            role["leader"] = role["turns"][0] if role["turns"] else self._name(role["leader"], scopes)
+            if len(set(role["turns"])) == 1:
+                role["turns"] = ()
+
+    def _of_one_call(self, key: SiteKey, role: Role) -> tuple[str, ...]:
+        """The turns of one call of the scope: a module that runs several times takes the same turns each time."""
+        turns: tuple[str, ...] = role["turns"]
+        if not turns:
+            return turns
+        counts = [dict(calls).get(role["scope"], 0) for _, calls in self.sites[key].calls[: len(turns)]]
+        by_call = [
+            tuple([leader for leader, count in zip(turns, counts, strict=False) if count == one])
+            for one in dict.fromkeys(counts)
+        ]
+        if len(set(by_call)) > 1:
+            raise Conflict(key, SEVERAL)
+        return by_call[0]
+
+    def _leaders(self, role: Role) -> list[Resolution]:
+        if role["role"] != "follow":
+            return []
+        return [leader for leader in role.get("turns") or (role["leader"],) if not isinstance(leader, str)]
+
+    def _name(self, leader: Any, scopes: Mapping[SiteKey, str]) -> str:
+        """A leader as a place calls it: with the number of its call, where it runs several times in the scope."""
+        if isinstance(leader, str):
+            return leader
+        key = self.nodes[leader]
+        site, scope = self.sites[key], scopes[key]
+        number = min(self.ties.calls[leader][-1], len(site.calls) - 1)
+        each = [dict(calls).get(scope) for _, calls in site.calls]
+        earlier = [one for one in each[:number] if one == each[number]]
+        several = sum(one == each[number] for one in each) > 1
+        sizes = {site.sizes[n][1] for n, one in enumerate(each) if one == each[number]}
+        return f"{name_of(key)}{EVERY}{len(earlier)}" if several and len(sizes) > 1 else name_of(key)
+
+
+def name_of(key: SiteKey) -> str:
+    """A site as the plan calls it."""
+    return key[0] if key[1] <= 0 else f"{key[0]}#{key[1]}"

@@ -1,0 +1,98 @@
+"""How the size of a map follows from that of the network's input."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from anystride.calls import INPUT
+from anystride.convert.groups import Resolution
+from anystride.convert.sites import Site, SiteKey, pads_by_stride
+from anystride.convert.ties import Ties
+from anystride.execution import arguments
+from anystride.geometry import Geometry, SizeRule
+from anystride.hosts import input_maps
+
+Steps = tuple[tuple[int, int, int], ...]
+
+
+class Rules:
+    """Rules for sizes, from what the trials found.
+
+    Args:
+        model, example: for the inputs.
+        sites: all of them, in the order of execution.
+        ties: what the trials found.
+        classes: the items of each class, in the order of execution.
+        other: gives the sites of a run on a larger example, or none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any,
+        sites: dict[SiteKey, Site],
+        ties: Ties,
+        classes: Mapping[Resolution, list[Resolution]],
+        other: Callable[[], Mapping[SiteKey, Site]],
+    ) -> None:
+        self.model, self.example, self.sites, self.ties, self.other = model, example, sites, ties, other
+        self.groups, self.nodes, self.classes = ties.groups, ties.nodes, classes
+        self.modules = dict(model.named_modules())
+
+    def of(self, item: Resolution, axes: frozenset[int]) -> tuple[int | SizeRule | None, ...]:
+        """How the size along axes follows from the input's; a number where that cannot be told."""
+        size = self.groups.size[item]
+        return tuple([self._one(item, axis) if axis in axes else None for axis in range(len(size))])
+
+    def _one(self, item: Resolution, axis: int) -> int | SizeRule:
+        key, fixed = self.nodes[item], self.groups.size[item][axis]
+        chain = self._chain(item, axis, len(self.groups.order))
+        if chain is None:
+            return fixed
+        root, steps = chain
+        rule = SizeRule(self.input(self.groups.size[root]), axis, len(self.groups.size[root]), steps)
+        if rule.apply(self.groups.size[root][axis]) != fixed:
+            return fixed
+        other = self.other().get(key)
+        number = self.ties.calls[item][0]
+        if other is not None and number < len(other.sizes):
+            # In the larger run each input is twice as long.
+            found = other.sizes[number][1]
+            if axis >= len(found) or rule.apply(2 * self.groups.size[root][axis]) != found[axis]:
+                return fixed
+        return rule
+
+    def _chain(
+        self, item: Resolution, axis: int, depth: int
+    ) -> tuple[Resolution, tuple[tuple[int, int, int], ...]] | None:
+        """The input that an item's size comes from, and the steps from there."""
+        source = self.ties.sources.get(item)
+        if source is None or depth == 0 or axis >= len(self.groups.size[source]):
+            return None
+        site = self.sites[self.nodes[item]]
+        number = min(self.ties.calls[item][0], len(site.sizes) - 1)
+        before, after = (size[axis] for size in site.sizes[number])
+        between = before - self.groups.size[source][axis]
+        steps: Steps = ((1, between, 1),) if between else ()
+        if site.grows:
+            factor = site.stride[axis] if "convolution" in site.kind else max(1, after // before)
+            steps += ((factor, after - before * factor, 1),)
+        else:
+            same = pads_by_stride(self.modules[site.owner])
+            steps += (Geometry(site.stride, site.span, site.padding, same, site.ceil).step(axis),)
+        if source[0] == "input":
+            return source, steps
+        first = self.classes.get(source)
+        before_it = None if not first else self._chain(first[0], axis, depth - 1)
+        return None if before_it is None else (before_it[0], before_it[1] + steps)
+
+    def input(self, size: tuple[int, ...]) -> str:
+        """Which of the model's inputs has a size: INPUT for the first with so many axes, else INPUT and its path."""
+        args, kwargs = arguments(self.example)
+        maps = input_maps(type(self.model).forward, self.model, True, args, kwargs)
+        axes = len(size)
+        alike = [(path, tuple(x.shape[2:])) for path, x in maps if x.dim() == axes + 2]
+        alike = alike or [(path, tuple(x.shape[1:])) for path, x in maps if x.dim() == axes + 1]
+        path = next((path for path, found in alike if found == size), "")
+        return INPUT if not path or path == alike[0][0] else f"{INPUT}:{path}"
