@@ -70,21 +70,7 @@ def listed() -> dict[str, bool]:
 
 
 def build(row: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
-    """The network with random weights, and the input sizes to try, the preferred one first.
-
-    Weights that start at zero (last scale of a branch, head) would hide the branches: they become random too.
-    """
-    model, sizes = _make(row)
-    for name, parameter in model.named_parameters():
-        if not name.endswith("bias") and not parameter.detach().any():
-            nn.init.normal_(parameter, std=0.1)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = None  # the mean over all passes: with the statistics at 0 and 1, signals would fade
-    return model, sizes
-
-
-def _make(row: str) -> tuple[nn.Module, list[tuple[int, ...]]]:
+    """The network with random weights, and the input sizes to try, the preferred one first."""
     source, name = row.split(":")
     if source == "timm":
         name, *options = name.split(",")

@@ -1,22 +1,37 @@
-"""docs/compatibility.md, from what benchmarks/zoo.py found."""
+"""docs/compatibility.md, from what benchmarks/zoo.py and benchmarks/field.py found."""
 
+import html
 import importlib.metadata
+import json
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from examine import ROLES, TOLERANCE, fine
 from zoo_models import listed
 
-# Largest difference, as a part of the largest value, at which two outputs are the same.
-TOLERANCE = 1e-4
+Rows = dict[str, dict[str, Any]]
+PACKAGES = """
+torch timm torchvision torchaudio segmentation_models_pytorch monai onnx onnxruntime transformers diffusers
+ultralytics dynamic_network_architectures braindecode tsai speechbrain kornia facenet-pytorch open_clip_torch torchcrepe
+efficientnet-pytorch
+"""
+COLUMNS = """places | learn | tied | follow | keep | stay | MACs | ONNX | result |
+|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|"""
+FIELD = """
+# The field
 
-ROLES = ("learn", "share", "follow", "keep", "stay")
+Other networks that people use, as `python benchmarks/field.py` converted them: from libraries, as small as their
+configuration allows, and in our own words after public definitions. Beyond the checks above, looking (`macs`, a dry
+run) must leave a fresh network as it was, bit for bit; a network that ran before gets the plan that a fresh one gets;
+after strides have moved, an output that had the input's size has it still, at both input sizes, or the plan warns;
+freezing at the second size agrees as well; and weights and plan, or the whole network saved, give the same again.
+Every third network is exported to ONNX.
 
-
-def fine(result: str) -> bool:
-    return result.startswith(("ok", "n/a"))
+"""
 
 
 def passed(record: dict[str, Any]) -> bool:
@@ -31,26 +46,53 @@ def counts(record: dict[str, Any]) -> bool:
     return "places" not in record or max(record["places"], record["levels"]) > 1
 
 
-def verdict(record: dict[str, Any]) -> str:
-    """The last column of the table."""
+def reasons(record: dict[str, Any]) -> tuple[str, list[str]]:
+    """What became of a network in one short sentence, and the quotations behind it."""
     checks = record["checks"]
     if "plain" in record:
-        return f"not tried: the network itself refuses the inputs: {record['plain']}"
-    wrong = [f"{name}: {result}" for name, result in checks.items() if not fine(result)]
-    if wrong:
-        return "**fails** " + "; ".join(wrong)
+        return "not tried: the network itself refuses the inputs", [record["plain"]]
+    if wrong := [f"{name}: {result}" for name, result in checks.items() if not fine(result)]:
+        return "**fails** " + ", ".join(line.split(":")[0] for line in wrong), wrong
     if not record["strides"]:
         whys = [*record["why"], *record["notes"]] or ["no layer changes the resolution"]
-        return "nothing is converted: " + "; ".join(whys[:2])
-    extra = [f"{name} {result}" for name, result in checks.items() if result.startswith("n/a") and name != "size2"]
-    if record["staying"]:
-        extra.append(f"{record['staying']} stay: {record['why'][0]}")
-    return "; ".join(["passes", *extra])
+        return f"nothing is converted: {_short(whys[0])}", whys
+    behind = [f"{name} {result}" for name, result in checks.items() if "warned" in result or result.startswith("n/a")]
+    warned = ["a size is warned of"] if any("warned" in result for result in checks.values()) else []
+    stay = [f"{record['staying']} stay: {_short(record['why'][0])}"] if record["staying"] else []
+    return "; ".join(["passes", *warned, *stay]), [*record["why"], *behind]
 
 
-def page(results: dict[str, Any]) -> str:
-    """docs/compatibility.md."""
-    rows: dict[str, dict[str, Any]] = results["rows"]
+def verdict(record: dict[str, Any]) -> str:
+    """What became of a network, for the terminal."""
+    sentence, behind = reasons(record)
+    return sentence if sentence == "passes" else f"{sentence} ({'; '.join(behind)[:600]})"
+
+
+def _short(reason: str) -> str:
+    """A reason without what it quotes."""
+    return re.split(r"[:(]|, which", reason)[0].strip()[:80]
+
+
+def _table(title: str, part: Rows) -> str:
+    """One section: a row per network, its reasons folded away."""
+    text = f"\n## {title}\n\n| family | network | input | {COLUMNS}\n"
+    for row, r in sorted(part.items(), key=lambda item: (item[1].get("family", ""), item[0])):
+        roles = [str(r["roles"][role]) if "roles" in r else "" for role in ROLES]
+        ratio = f"{r['macs'][1] / max(r['macs'][0], 1):.2f}" if r.get("macs") else ""
+        onnx = r["checks"].get("onnx", "")
+        sizes = "x".join(map(str, r["input"])) if "input" in r else ", ".join((r.get("inputs") or [[]])[0][:2])
+        sentence, behind = reasons(r)
+        quoted = "<br>".join(html.escape(line) for line in behind)
+        result = f"{sentence} <details><summary>more</summary>{quoted}</details>" if behind else sentence
+        cells = [r.get("family", ""), row.split(":")[-1], sizes, str(r.get("places", "")), *roles, ratio,
+                 onnx.split(":")[0] if fine(onnx) else "fails" if onnx else "", result]  # fmt: skip
+        text += "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |\n"
+    return text
+
+
+def zoo_page(results: dict[str, Any]) -> str:
+    """The part of benchmarks/zoo.py."""
+    rows: Rows = results["rows"]
     primary = listed()
     timm = {row: r for row, r in rows.items() if row.startswith("timm:") and primary.get(row)}
     relevant = {row: r for row, r in timm.items() if counts(r)}
@@ -64,8 +106,8 @@ def page(results: dict[str, Any]) -> str:
     text = f"""# Compatibility
 
 What `convert_` does to public network definitions, as `python benchmarks/zoo.py` found it. The page is generated from
-[results/zoo.json](../results/zoo.json), which also has the sizes, times and reasons that the tables leave out. Weights
-are random, the batch has two examples, and the host is a CPU.
+[results/zoo.json](../results/zoo.json) and [results/field.json](../results/field.json), which also have the sizes,
+times and reasons that the tables leave out. Weights are random, the batch has two examples, and the host is a CPU.
 Versions: {versions}.
 
 Each network is converted in place and then has to: give outputs of the shapes that it gave before; train, with a
@@ -97,34 +139,51 @@ against before. Conversion makes a strided layer run at stride 1, hence the fact
     ]
     names = {"torchvision": "torchvision", "smp": "segmentation_models_pytorch", "monai": "MONAI, three-dimensional"}
     sections += [(title, {k: r for k, r in others.items() if k.startswith(f"{key}:")}) for key, title in names.items()]
-    for title, part in sections:
-        text += (
-            f"\n## {title}\n\n| module | network | input | places | learn | tied | follow | keep | stay | MACs | ONNX |"
-        )
-        text += " result |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|\n"
-        for row, r in sorted(part.items(), key=lambda item: (item[1].get("family", ""), item[0])):
-            roles = [str(r["roles"][role]) if "roles" in r else "" for role in ROLES]
-            macs = f"{r['macs'][1] / max(r['macs'][0], 1):.2f}" if "macs" in r else ""
-            onnx = r["checks"].get("onnx", "")
-            cells = [r.get("family", ""), row.split(":")[1], "x".join(map(str, r.get("input", ()))),
-                     str(r.get("places", "")), *roles, macs,
-                     onnx.split(":")[0] if fine(onnx) else "fails" if onnx else "", verdict(r)]  # fmt: skip
-            text += "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |\n"
+    text += "".join(_table(title, part) for title, part in sections)
     absent = sorted(row for row in primary if row not in rows)
     return text + (f"\nNot run: {', '.join(absent)}.\n" if absent else "")
 
 
-def header(root: Path) -> dict[str, Any]:
+def field_page(results: dict[str, Any]) -> str:
+    """The part of benchmarks/field.py."""
+    rows: Rows = results["rows"]
+    tried = {row: r for row, r in rows.items() if "plain" not in r}
+    nothing = sum(not any(not fine(x) for x in r["checks"].values()) and not r["strides"] for r in tried.values())
+    good = sum(map(passed, tried.values()))
+    text = FIELD + (
+        f"**{good} of {len(tried)} pass**; in {nothing} nothing is converted, {len(tried) - good - nothing} fail.\n"
+        f"Versions: {', '.join(f'{name} {version}' for name, version in results['versions'].items())}.\n"
+    )
+    for family in sorted({r.get("family", "") for r in rows.values()}):
+        text += _table(family, {row: r for row, r in rows.items() if r.get("family", "") == family})
+    return text
+
+
+def write_page(root: Path) -> None:
+    """docs/compatibility.md, of what there is in results."""
+    parts = (("zoo.json", zoo_page), ("field.json", field_page))
+    paths = [(root / "results" / name, page) for name, page in parts]
+    text = "".join(page(json.loads(path.read_text())) for path, page in paths if path.exists())
+    save(root / "docs" / "compatibility.md", text)
+
+
+def header(root: Path, command: str) -> dict[str, Any]:
     """Where the rows come from."""
     git = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    packages = ("torch", "timm", "torchvision", "segmentation_models_pytorch", "monai", "onnx", "onnxruntime")
     cpu = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
     return {
-        "command": "python benchmarks/zoo.py --onnx",
+        "command": command,
         "commit": git.stdout.strip(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {name: version for name in PACKAGES.split() if (version := _version(name))},
         "hardware": f"{cpu[0].partition(':')[2].strip()}, {os.cpu_count()} cores, one thread, {platform.machine()}",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def save(path: Path, text: str) -> None:
