@@ -226,12 +226,11 @@ class Examination:
         return ""
 
     def dense(self, scale: int, found: Sequence[Tensor]) -> list[bool]:
-        """Which outputs have the spatial size of an input."""
-        sizes = set()
-        for t in tree_leaves(self.examples[scale]):
-            if isinstance(t, Tensor) and t.dim() > 1:
-                sizes.add(tuple(t.shape[-max(1, min(t.dim() - 2, 3)) :]))
-        return [t.dim() > 1 and any(tuple(t.shape[-len(size) :]) == size for size in sizes) for t in found]
+        """Which outputs have the spatial size of the largest input."""
+        given = [t for t in tree_leaves(self.examples[scale]) if isinstance(t, Tensor) and t.dim() > 1]
+        largest = max(given, key=Tensor.numel)
+        size = largest.shape[-min(max(largest.dim() - 2, 1), 3) :]
+        return [t.dim() > 1 and t.shape[-len(size) :] == size for t in found]
 
 
 class Watch:
