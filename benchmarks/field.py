@@ -14,8 +14,8 @@ from typing import Any
 import checks
 from examine import Network
 from field_libraries import LIBRARIES
-from rows import ROOT, Job, chosen, kept, load, options, run
-from zoo_page import passed, write_page
+from rows import ROOT, Job, chosen, due, kept, load, options, run
+from zoo_page import write_page
 
 SHARED = ("torchvision", "onnxruntime", "transformers", "diffusers", "segmentation_models_pytorch")
 
@@ -43,9 +43,9 @@ def main() -> None:
     results = kept(args.out)
     rows = results["rows"]
     todo: list[Job] = [
-        (row, steps(row))
+        (row, () if args.recount else steps(row))
         for row in filter(lambda row: chosen(row, args), networks())
-        if row not in rows or args.fresh or (args.fresh_failed and not passed(rows[row]))
+        if due(rows.get(row), args)
     ]
 
     def merge(row: str, record: dict[str, Any], source: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from zoo_page import header, save, verdict
+from zoo_page import header, passed, save, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 Job = tuple[str, tuple[str, ...]]
@@ -29,6 +29,7 @@ def options(description: str | None, out: str, limit: float) -> argparse.Argumen
     parser.add_argument("rows", nargs="*", help="only rows whose name has one of these in it")
     parser.add_argument("--fresh", action="store_true", help="repeat rows that are finished")
     parser.add_argument("--fresh-failed", action="store_true", help="repeat rows that do not pass")
+    parser.add_argument("--recount", action="store_true", help="only count again what finished rows cost")
     parser.add_argument("--page", action="store_true", help="write the page, and run nothing")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=limit, help="seconds for one network")
@@ -47,6 +48,13 @@ def chosen(row: str, args: argparse.Namespace) -> bool:
     return not args.page and (not args.rows or any(part in row for part in args.rows))
 
 
+def due(known: dict[str, Any] | None, args: argparse.Namespace) -> bool:
+    """Whether a row is to be run: a new one, or one that is to be repeated."""
+    if known is None or args.recount:
+        return known is not None or not args.recount
+    return args.fresh or (args.fresh_failed and not passed(known))
+
+
 def run(todo: Sequence[Job], examine: Examine, results: dict[str, Any], args: argparse.Namespace, merge: Any) -> None:
     """Run rows; `merge(row, record, source)` puts each in `results`, which is written after each."""
     torch.set_num_threads(1)
@@ -56,7 +64,10 @@ def run(todo: Sequence[Job], examine: Examine, results: dict[str, Any], args: ar
         if "missing" in record:
             print(f"{number}/{len(todo)} {row} skipped: {record['missing']}", flush=True)
             continue
-        merge(row, record, source)
+        if args.recount:
+            results["rows"][row] |= {"macs": record.get("macs"), "macs_source": source}
+        else:
+            merge(row, record, source)
         about = header(ROOT, f"python benchmarks/{args.out.stem}.py")
         save(args.out, json.dumps(results | about | {"rows": results["rows"]}, indent=1) + "\n")
         print(f"{number}/{len(todo)} {row} {record['run_seconds']} s: {verdict(results['rows'][row])}", flush=True)

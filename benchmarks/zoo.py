@@ -14,7 +14,7 @@ from torch import nn
 
 import checks
 from examine import Network
-from rows import ROOT, Job, chosen, kept, load, options, run
+from rows import ROOT, Job, chosen, due, kept, load, options, run
 from zoo_models import build, family_of, listed
 from zoo_page import passed, write_page
 
@@ -54,9 +54,9 @@ def main() -> None:
     todo: list[Job] = []
     for row in filter(lambda row: chosen(row, args), listed()):
         known = rows.get(row)
-        if known is None or args.fresh or (args.fresh_failed and not passed(known)):
-            todo.append((row, STEPS[:2]))
-        elif args.onnx and passed(known) and "onnx" not in known["checks"]:
+        if due(known, args):
+            todo.append((row, () if args.recount else STEPS[:2]))
+        elif args.onnx and known is not None and passed(known) and "onnx" not in known["checks"]:
             todo.append((row, STEPS[2:]))
 
     def merge(row: str, record: dict[str, Any], source: str) -> None:
