@@ -254,7 +254,6 @@ class Recurrent(nn.Module):
         return states
 
 
-@CALLS.add("lazy_layers", "classifier", SMALL, OTHER)
 class Lazy(nn.Module):
     """Makes its layers at the first call, as layers without a number of inputs do."""
 
@@ -265,3 +264,11 @@ class Lazy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(F.relu(self.norm(self.conv2(F.relu(self.conv1(x))))).amax((2, 3)))
+
+
+@CALLS.add("lazy_layers", "classifier", SMALL, OTHER)
+def lazy_layers() -> nn.Module:
+    """Its layers are there after one call, which torch's documentation asks for."""
+    model = Lazy().eval()
+    model(data(*SMALL))
+    return model.train()
