@@ -1,7 +1,9 @@
 """One forward pass of a model, seen operation by operation, on tensors that have shapes but no data."""
 
 import contextlib
+import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -9,18 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from anystride.convolution import OBSERVES
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.resample import Place
+from anystride.snapshot import is_lazy, untouched
+from anystride.trees import map_tensors
+from anystride.trees import tensors as tensors
 
 TAG = "_anystride_tag"
 E = TypeVar("E", bound="Execution")
+aten = torch.ops.aten
 
 
 class NeedsDataError(RuntimeError):
-    """A model cannot run on tensors without data."""
+    """A model looks at values, and cannot run on tensors without data. This says nothing about sizes."""
 
 
 class Execution(TorchDispatchMode):
@@ -36,7 +40,20 @@ class Execution(TorchDispatchMode):
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operation and return its result, or another in its place."""
-        return func(*args, **kwargs)
+        return self.call(func, args, kwargs)
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operation.
+
+        Raises:
+            NeedsDataError: it refuses tensors without data, whatever their sizes.
+        """
+        try:
+            return func(*args, **kwargs)
+        except Exception as error:
+            if lacks_data(error):
+                raise NeedsDataError(f"{func} needs data: {error}") from error
+            raise
 
     def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Called before a module runs."""
@@ -50,7 +67,10 @@ class Execution(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self.operation(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        if _reads_data(func, args, kwargs):
+            raise NeedsDataError(f"{func} reads data, and its tensors have none")
+        return self.operation(func, args, kwargs)
 
     def run(self, model: nn.Module, example: Any, *, training: bool, meta: bool = True) -> Any:
         """Run `model` on `example` once; it stays as it was.
@@ -59,19 +79,23 @@ class Execution(TorchDispatchMode):
             model: any module.
             example: a tensor, a tuple of positional or a mapping of keyword arguments.
             training: the mode for all modules but normalisation, whose statistics are never touched.
-            meta: on tensors without data, so that nothing is computed; else for real.
+            meta: on tensors without data, so that nothing is computed; else for real, on a copy of the example.
+
+        Raises:
+            NeedsDataError: with `meta`, where the reason is that there is no data.
         """
-        args, kwargs = arguments(example)
-        if meta:
-            args, kwargs = tree_map(_to_meta, (args, kwargs))
+        if meta and any(map(is_lazy, model.modules())):
+            raise NeedsDataError("lazy modules get their shapes from data")
+        args, kwargs = map_tensors(_without_data if meta else _copy, arguments(example))
         self.stack.clear()
         self.given(tensors((args, kwargs)))
-        state = _without_data(model) if meta else contextlib.nullcontext()
-        quiet = (state, mode_of(model, training), _attributes_of(model, meta), self._hooks(model))
-        with contextlib.ExitStack() as stack, torch.no_grad(), torch.random.fork_rng([]):
-            for context in (*quiet, self):
-                stack.enter_context(context)
-            return model(*args, **kwargs)
+        with untouched(model, meta), mode_of(model, training), self._hooks(model), torch.no_grad(), self:
+            try:
+                return model(*args, **kwargs)
+            except Exception as error:
+                if meta and lacks_data(error) and not isinstance(error, NeedsDataError):
+                    raise NeedsDataError(f"model needs data: {error}") from error
+                raise
 
     @contextlib.contextmanager
     def _hooks(self, model: nn.Module) -> Iterator[None]:
@@ -104,7 +128,8 @@ class Execution(TorchDispatchMode):
 def run_once(make: Callable[[], E], model: nn.Module, example: Any, *, training: bool) -> E:
     """Run a model under an execution without data, or for real where it cannot run so, and return the execution.
 
-    It cannot where it looks at values, or holds tensors that are neither parameters nor buffers.
+    It cannot where it looks at values, or where an operation of its own knows no such tensors. Whatever fails without
+    data is tried with data: only what fails then is an error of the model.
     """
     execution = make()
     try:
@@ -115,11 +140,29 @@ def run_once(make: Callable[[], E], model: nn.Module, example: Any, *, training:
     return execution
 
 
+def needs_data(model: nn.Module, example: Any, *, training: bool = False) -> bool:
+    """Whether a model cannot run on tensors without data, at the sizes of an example that it can run on."""
+    try:
+        Execution().run(model, example, training=training)
+    except Exception:
+        return True
+    return False
+
+
+def lacks_data(error: Exception) -> bool:
+    """Whether an error says that there is no data, or nothing that could work without; else it may be about sizes."""
+    return isinstance(error, (NeedsDataError, NotImplementedError)) or bool(_NO_DATA.search(str(error)))
+
+
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of a call, from an example input in any of its forms."""
+    """Positional and keyword arguments of a call, from an example input in any of its forms.
+
+    A mapping holds keyword arguments and a tuple positional ones; anything else is one argument, also a list, a
+    dataclass and a named tuple.
+    """
     if isinstance(example, Mapping):
         return (), dict(example)
-    if isinstance(example, tuple):
+    if isinstance(example, tuple) and not hasattr(example, "_fields"):
         return example, {}
     return (example,), {}
 
@@ -129,44 +172,6 @@ def positional(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
     bound.apply_defaults()
     return bound.args[1:]
-
-
-def tensors(tree: Any) -> list[Tensor]:
-    """All tensors in nested arguments or results."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _to_meta(value: Any) -> Any:
-    return value.detach().to("meta") if isinstance(value, Tensor) else value
-
-
-@contextlib.contextmanager
-def _without_data(model: nn.Module) -> Iterator[None]:
-    """Put a tensor without data in the place of each parameter and buffer, but for strides: sizes follow from them.
-
-    `torch.func.functional_call` would leave them there in a module that has two names.
-    """
-    strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
-    made: dict[int, Tensor] = {}
-    before: list[tuple[dict[str, Any], str, Tensor]] = []
-    try:
-        for module in model.modules():
-            stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-            for store in stores:
-                for name, tensor in store.items():
-                    if tensor is None or id(tensor) in strides:
-                        continue
-                    if id(tensor) not in made:
-                        empty = tensor.detach().to("meta")
-                        isparameter = isinstance(tensor, nn.Parameter)
-                        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isparameter else empty
-                    before.append((store, name, tensor))
-        for store, name, tensor in before:
-            store[name] = made[id(tensor)]
-        yield
-    finally:
-        for store, name, tensor in before:
-            store[name] = tensor
 
 
 @contextlib.contextmanager
@@ -182,19 +187,33 @@ def mode_of(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = flag
 
 
-@contextlib.contextmanager
-def _attributes_of(model: nn.Module, meta: bool) -> Iterator[None]:
-    """What a forward pass notes on its modules is forgotten: a tensor kept from a pass has no data, or another size."""
-    skipped = (Place, DiffStrideNd, SpectralPoolNd, nn.modules.lazy.LazyModuleMixin)
-    before = [(m, dict(m.__dict__), dict(m._buffers)) for m in model.modules() if not isinstance(m, skipped)]
-    try:
-        if meta:
-            for module, kept, _ in before:
-                module.__dict__.update({k: _to_meta(v) for k, v in kept.items() if isinstance(v, Tensor)})
-        yield
-    finally:
-        for module, kept, buffers in before:
-            module.__dict__.clear()
-            module.__dict__.update(kept)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+# What torch says where tensors without data meet others, or an operation or a library that knows none.
+_NO_DATA = re.compile(r"\bmeta\b|\bfake impl\b", re.IGNORECASE)
+_NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+
+
+def _reads_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation's result or its size depends on values that are not there."""
+    reads, works = _needs(func)
+    if not reads and works:
+        return False
+    if func.overloadpacket is aten.index and not any(t.dtype in (torch.bool, torch.uint8) for t in tensors(args[1])):
+        return False
+    if kwargs.get("output_size") is not None:  # of repeat_interleave
+        return False
+    return any(t.is_meta for t in tensors((args, kwargs)))
+
+
+@functools.cache
+def _needs(func: Any) -> tuple[bool, bool]:
+    """Whether an operation reads values, and whether it has a kernel for tensors without data."""
+    works = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), "Meta")
+    return any(tag in func.tags for tag in _NEEDS_VALUES), bool(works)
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("meta")
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()

@@ -86,5 +86,19 @@ def regrid_(model: nn.Module, example_input: Any = None) -> nn.Module:
         if isinstance(module, DiffStrideNd):
             module.regrid()
     if example_input is not None:
-        run_once(Execution, model, example_input, training=model.training)
+        noted = run_once(_HeldSizes, model, example_input, training=model.training)
+        for layer, sizes in noted.sizes.items():
+            layer._held.update(sizes)
     return model
+
+
+class _HeldSizes(Execution):
+    """A pass that remembers which sizes fixed grids held in it; the layers themselves forget."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[DiffStrideNd, dict[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, DiffStrideNd):
+            self.sizes[module] = dict(module._held)

@@ -90,7 +90,10 @@ def account(model: nn.Module, example: Any) -> Account:
         if known == key and found.stands():
             kept.insert(0, kept.pop(number))
             return found
+    seen = [(module, module.seen) for module in model.modules() if isinstance(module, Place)]
     found = _count(model, example)
+    for place, sizes in seen:  # what `print(model)` shows are sizes that data had
+        place.seen = sizes
     kept.insert(0, (key, found))
     del kept[_KEPT:]
     return found

@@ -42,7 +42,12 @@ class Length:
         """What the axis keeps at the stride that the layer has now."""
         layer = self.layer()
         assert layer is not None
-        return layer.bands(self.counted)[self.axis]
+        held = dict(layer._held)
+        try:
+            return layer.bands(self.counted)[self.axis]
+        finally:  # to ask for a size is not to hold it
+            layer._held.clear()
+            layer._held.update(held)
 
     def slopes(self) -> tuple[float, float]:
         """d log h / d log L and d log h / d S of h = L / S, plus 2 R for "outer"; S has no part where h is held at L.
