@@ -59,8 +59,9 @@ def macs(model: nn.Module, example_input: Any) -> Tensor:
     attention, feels all of them.
 
     Nothing is computed: the model runs on tensors without data when sizes are met for the first time, and afterwards
-    the result comes from memory, so the call is cheap enough for every step. A model that cannot run without data runs
-    for real, once per set of sizes. Batch size counts, so give one sample for the costs of one.
+    the result comes from memory, so the call is cheap enough for every step. What changes in the model in place (a
+    pruned kernel, another child, an attribute that is a number) is noticed, and then it runs anew. A model that cannot
+    run without data runs for real, once per set of sizes. Batch size counts, so give one sample for the costs of one.
 
     Args:
         model: any network, in any mode; not a compiled or distributed wrapper of it.

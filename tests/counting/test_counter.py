@@ -1,5 +1,6 @@
 """Multiply-accumulates: the value against torch's own counter on real passes, the gradient against differences."""
 
+import copy
 import gc
 import itertools
 import math
@@ -369,6 +370,86 @@ def test_memory_follows_the_strides():
     model[4] = nn.Identity()
     assert cost_of(x).item() == counted(model, x)
     assert len(runs) == 5
+
+
+class Strided(nn.Module):
+    """Reads a number of its own, a number in a list, and one in a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.step, self.steps, self.table = nn.Conv2d(3, 4, 3, padding=1), 1, [1], {"step": (1, 1)}
+        self.wide = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = F.avg_pool2d(self.conv(x), self.step * self.steps[0] * self.table["step"][0])
+        return self.wide(x)
+
+
+def pruned(conv):
+    """Half the output channels, in place, as pruning tools do it."""
+    conv.weight.data, conv.bias.data, conv.out_channels = conv.weight.data[:2], conv.bias.data[:2], 2
+
+
+def narrowed(model):
+    pruned(model.conv)
+    model.wide.weight = nn.Parameter(model.wide.weight[:, :2].detach())
+    model.wide.in_channels = 2
+
+
+def halved(model):
+    model.wide.weight = nn.Parameter(torch.zeros(4, 2, 3, 3))
+    model.wide.groups = 2
+
+
+CHANGES = {
+    "pruning": narrowed,
+    "a child": lambda model: setattr(model, "wide", nn.Conv2d(4, 4, 1)),
+    "a child of the same kind": lambda model: setattr(model, "wide", nn.Conv2d(4, 8, 3)),
+    "the same child twice": lambda model: setattr(model, "conv", nn.Sequential(model.conv, model.wide)),
+    "a stride": lambda model: setattr(model.conv, "stride", (2, 2)),
+    "a number": lambda model: setattr(model, "step", 2),
+    "a number in a list": lambda model: model.steps.__setitem__(0, 2),
+    "a number in a table": lambda model: model.table.update(step=(2, 2)),
+    "a kernel": lambda model: setattr(model.wide, "weight", nn.Parameter(torch.zeros(4, 4, 1, 1))),
+    "groups": halved,
+    "a forward": lambda model: setattr(model.wide, "forward", lambda x: x),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_memory_notices_changes_in_place(change):
+    model, x = Strided(), torch.randn(1, 3, 32, 32)
+    before = macs(model, x).item()
+    CHANGES[change](model)
+    now = macs(model, x).item()
+    assert now == counted(model, x) != before
+
+
+def test_memory_knows_its_learned_layers():
+    """Another layer of the same kind takes the place of one that lives on elsewhere."""
+    model, x = Chain(), torch.randn(1, 3, 40, 40)
+    before = macs(model, x)
+    old, model[1] = model[1], copy.deepcopy(model[1])
+    now = macs(model, x)
+    assert now.item() == before.item()
+    now.backward()
+    assert old.stride.grad is None
+    assert model[1].stride.grad is not None
+
+
+def test_memory_lasts_through_training():
+    model, x, runs = Chain().train(), torch.randn(2, 3, 40, 40), []
+    with torch.no_grad():
+        for stride in strides_of(model):
+            stride.fill_(2.13)  # where no size changes soon
+    model.register_forward_pre_hook(lambda *_: runs.append(1))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-5)
+    for step in range(4):
+        (model(x).square().mean() + 1e-9 * macs(model, x[:1]) + 1e-9 * anystride.complexity(model, x[:1])).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        model.train(step % 2 == 0)
+    assert len(runs) == 4 + 1
 
 
 def test_memory_ends_with_the_model():

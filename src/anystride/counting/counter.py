@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from anystride.convolution import counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
-from anystride.execution import Execution, arguments, run_once, tensors
+from anystride.counting.structure import structure
+from anystride.execution import Execution, arguments, run_once
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.autograd import program_of
 from anystride.ops.fusion import Apply, Kernel, work
 from anystride.ops.matrix import Axis, SpectralAxis
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
+from anystride.trees import leaves_with_paths, tensors
 
 aten = torch.ops.aten
 
@@ -80,11 +81,11 @@ def multiply_accumulates(model: nn.Module, example: Any) -> int:
 def account(model: nn.Module, example: Any) -> Account:
     """The costs of an evaluation pass at the present strides; from memory where the sizes have been met before.
 
-    The memory notices modules that were exchanged and strides that moved, but no other attribute that changed.
+    The memory notices what changes in place, see `structure`; then the model runs anew.
     """
-    leaves = tree_leaves(arguments(example))
-    shapes = tuple((tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v) for v in leaves)
-    key = (shapes, tuple(map(id, model.modules())))
+    leaves = leaves_with_paths(arguments(example))
+    shapes = [(path, (tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v)) for path, v in leaves]
+    key = (shapes, structure(model))
     kept = _accounts.setdefault(model, [])
     for number, (known, found) in enumerate(kept):
         if known == key and found.stands():
