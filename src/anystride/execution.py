@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystride.convolution import OBSERVES
 from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.recurrent import recurrent_as_one
 from anystride.snapshot import is_lazy, untouched
 from anystride.trees import map_tensors
 from anystride.trees import tensors as tensors
@@ -89,7 +90,10 @@ class Execution(TorchDispatchMode):
         args, kwargs = map_tensors(_without_data if meta else _copy, arguments(example))
         self.stack.clear()
         self.given(tensors((args, kwargs)))
-        with untouched(model, meta), mode_of(model, training), self._hooks(model), torch.no_grad(), self:
+        quiet = untouched(model, meta), mode_of(model, training), self._hooks(model), recurrent_as_one(model)
+        with contextlib.ExitStack() as stack, torch.no_grad():
+            for context in (*quiet, self):
+                stack.enter_context(context)
             try:
                 return model(*args, **kwargs)
             except Exception as error:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anystride import recurrent
 from anystride.convolution import counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
 from anystride.counting.structure import structure
@@ -130,13 +131,23 @@ class Counter(Execution):
         self._last: Any = None
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        out = func(*args, **kwargs)
+        out = self.call(func, args, kwargs)
+        if func.overloadpacket.__name__ == recurrent.NAME:
+            self._recurrent(args, out)
+            return out
         formula = _formulas().get(func.overloadpacket)
         if formula is not None and not (self.stack and isinstance(self.stack[-1][1], _OPERATORS)):
             flops: int = formula(*args, **kwargs, out_val=out)
             self._add(flops // 2, factors(func.overloadpacket, args))
         self._labels.pass_on(func, args, kwargs, tensors((args, kwargs)), tensors(out))
         return out
+
+    def _recurrent(self, args: tuple[Any, ...], out: list[Tensor]) -> None:
+        """A recurrent layer: the same work at each position, and a state that is as long as the batch is wide."""
+        *positions, _ = labels_of(args[1])
+        self._add(recurrent.multiply_accumulates(args), positions)
+        if len(out) > 1 or out[0].shape[:-1] == args[1].shape[:-1]:
+            set_labels(out[0], [*positions, NONE])
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if isinstance(module, Place):

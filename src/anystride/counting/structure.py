@@ -48,7 +48,7 @@ def structure(model: nn.Module) -> tuple[Any, ...]:
 
 
 def _module(module: nn.Module, numbers: dict[int, int]) -> tuple[Any, ...]:
-    kind = type(module)
+    kind: Any = type(module)
     children = [(name, numbers.get(id(child))) for name, child in module._modules.items()]
     tensors = [
         None if t is None else (t.shape, t.dtype, t.device)
@@ -67,7 +67,7 @@ def _module(module: nn.Module, numbers: dict[int, int]) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _known(kind: type[nn.Module]) -> frozenset[str]:
+def _known(kind: Any) -> frozenset[str]:
     """Attributes of modules of a class that say nothing about a pass, or that stand elsewhere in the value."""
     return _OWN.union(*(names for noting, names in _NOTES.items() if issubclass(kind, noting)))
 
