@@ -83,8 +83,8 @@ class HasStride(nn.Module):
         stride = self.stride
         if stride.is_meta:
             values = self._start
-        elif stride.is_cpu:
-            values = tuple(stride.detach().tolist())
+        elif stride.is_cpu or not isinstance(stride, nn.Parameter):  # torch.func gives tensors without an address
+            values = _values(stride)
         else:
             version = stride._version, stride.data_ptr()
             if self._host is None or self._host[0] != version:
@@ -139,6 +139,17 @@ class HasStride(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         if self.stride.dtype != torch.float32:  # load_state_dict(assign=True) brings the file's type
             self.stride = nn.Parameter(self.stride.detach().float(), self.stride.requires_grad)
+
+
+def _values(stride: Tensor) -> tuple[float, ...]:
+    try:
+        return tuple(stride.detach().tolist())
+    except RuntimeError as error:
+        if not torch._C._are_functorch_transforms_active():
+            raise
+        raise RuntimeError(
+            "sizes follow the values of strides, which torch.func.vmap hides: map over samples, and loop over models"
+        ) from error
 
 
 def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:

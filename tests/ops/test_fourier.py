@@ -5,11 +5,12 @@ import torch
 
 from anystride import DiffStride1d, SpectralPool1d, functional
 from anystride.ops import matrix as resampling
-from anystride.ops.autograd import bind, run
+from anystride.ops.autograd import run
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
 from anystride.ops.fusion import Apply
 from anystride.ops.matrix import LearnedAxis, SpectralAxis, axis_operator
+from anystride.ops.segments import bind
 from anystride.ops.separable import Product, multiply
 from anystride.ops.window import RAMPS, band
 

@@ -19,9 +19,10 @@ from anystride import (
     macs,
 )
 from anystride.convolution import kernel_for
-from anystride.ops.autograd import bind, program_of, run
+from anystride.ops.autograd import run
 from anystride.ops.fusion import Apply, Convolve, Kernel, convolved, cost, programs
 from anystride.ops.matrix import LearnedAxis, SpectralAxis, Taps
+from anystride.ops.segments import bind, program_of
 from anystride.ops.separable import Product  # noqa: F401 - the text of a program names it
 from anystride.ops.window import band
 

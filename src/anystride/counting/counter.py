@@ -21,9 +21,9 @@ from anystride.counting.labels import NONE, Label, Labels, Length, factors, labe
 from anystride.counting.structure import structure
 from anystride.execution import Execution, arguments, run_once
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.autograd import program_of
 from anystride.ops.fusion import Apply, Kernel, work
 from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.ops.segments import program_of
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
 from anystride.trees import leaves_with_paths, tensors
 

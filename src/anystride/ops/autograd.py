@@ -3,38 +3,22 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from anystride.ops.cache import matrices
 from anystride.ops.costs import COSTS
 from anystride.ops.fourier import FourierMatrix
-from anystride.ops.fusion import Convolve, Kernel, Program, plan
-from anystride.ops.matrix import Axis, LearnedAxis, Matrix, axis_operator
-from anystride.ops.separable import Product, joined, multiply, multiply_transposed, stride_gradients
+from anystride.ops.fusion import Convolve, Kernel
+from anystride.ops.matrix import Axis, Matrix
+from anystride.ops.segments import Segment, segments_of
+from anystride.ops.separable import Product, multiply, multiply_transposed, stride_gradients
 
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-
-
-class Segment(NamedTuple):
-    """Steps of a program that run together, with numbers.
-
-    Attributes:
-        products: run first, in this order.
-        convolve: what follows them; alone, or on the interleaved map that the products give.
-        matrices: of the products.
-        probes: per axis, for the gradient of its stride, where this segment resamples the axis.
-    """
-
-    products: tuple[Product, ...]
-    convolve: Convolve | None
-    matrices: tuple[Matrix, ...]
-    probes: tuple[Tensor | None, ...]
 
 
 def resample(
@@ -63,58 +47,8 @@ def resample(
     if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # there they are tensors
         size = tuple(map(int, size))
     key = axes, size, x.shape[1], kernel, x.dtype, x.device
-    segments = _segments(*key) if torch.compiler.is_compiling() else matrices.get(key, _segments, *key)
+    segments = segments_of(*key) if torch.compiler.is_compiling() else matrices.get(key, segments_of, *key)
     return run(x, segments, stride, weight, bias)
-
-
-def _segments(
-    axes: tuple[Axis, ...],
-    size: tuple[int, ...],
-    channels: int,
-    kernel: Kernel | None,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> tuple[Segment, ...]:
-    return bind(program_of(axes, size, channels, kernel, device), axes, dtype, device)
-
-
-def program_of(
-    axes: tuple[Axis, ...], size: tuple[int, ...], channels: int, kernel: Kernel | None, device: torch.device
-) -> Program:
-    """The program that runs on a map of `channels` and spatial `size`."""
-    lengths, output_size = tuple([axis.length for axis in axes]), tuple([axis.output_length for axis in axes])
-    return plan(lengths, output_size, isinstance(axes[0], LearnedAxis), size, channels, kernel, device)
-
-
-def bind(program: Program, axes: tuple[Axis, ...], dtype: torch.dtype, device: torch.device) -> tuple[Segment, ...]:
-    """A program with the matrices of its axes, for maps of a type on a device."""
-    segments: list[Segment] = []
-    products: list[Product] = []
-    joint: list[Matrix] = []
-    probes: list[Tensor | None] = [None] * len(axes)
-
-    def close(convolve: Convolve | None = None) -> None:
-        segments.append(Segment(tuple(products), convolve, tuple(joint), tuple(probes)))
-        products.clear()
-        joint.clear()
-        probes[:] = [None] * len(axes)
-
-    for step in program:
-        if isinstance(step, Convolve):
-            if products and not step.interleaved:
-                close()
-            close(step)
-            continue
-        parts = []
-        for axis, columns, taps in zip(step.product.axes, step.product.columns, step.taps, strict=True):
-            samples = columns if taps is None else taps.output_length(columns)
-            matrix, probes[axis] = axis_operator(axes[axis], dtype, device, samples, taps, step.fourier)
-            parts.append(matrix)
-        products.append(step.product)
-        joint.append(joined(parts))
-    if products:
-        close()
-    return tuple(segments)
 
 
 def run(
@@ -136,7 +70,7 @@ def run(
         elif segment.convolve is None and not learns:
             x = multiply(x, segment.products, segment.matrices)
         elif graph:
-            x = _apply(x, stride, weight, bias, segment)
+            x = _apply(x, stride if learns else None, weight, bias, segment)
         else:
             x = _run_segment(x, segment, weight, bias)
     return x.clone() if learns and x is given else x
@@ -173,8 +107,11 @@ class _Run(torch.autograd.Function):
 
     On the ramp the output's spectrum is window(k) times the input's, so dy / dS is the output's ramp bins scaled by
     window'(k) / window(k): the full-resolution input is not kept for it. Of an interleaved map, which is larger than
-    the input, only the input is kept, and it is made again.
+    the input, only the input is kept, and it is made again. Where no stride learns, the backward pass can itself be
+    differentiated: it consists of operations that can.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -201,30 +138,63 @@ class _Run(torch.autograd.Function):
         long = any(isinstance(part, FourierMatrix) for part in parts[: len(products)])
         kept.parts = [part if isinstance(part, FourierMatrix) else None for part in parts] if long else None
         tensors = [None if isinstance(part, FourierMatrix) else part for part in parts] if long else parts
-        kept.save_for_backward(output, None if how is None else x, weight, *tensors)
+        kept.save_for_backward(None if stride is None else output, None if how is None else x, weight, *tensors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, x, weight, *tensors = ctx.saved_tensors
-        parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
-        joint, probes = parts[: len(ctx.products)], parts[len(ctx.products) :]
-        needs = ctx.needs_input_grad
-        grad_x = grad_stride = grad_weight = grad_bias = None
         autocasts = torch.is_autocast_enabled(grad.device.type)
         with torch.autocast(grad.device.type, enabled=False) if autocasts else contextlib.nullcontext():
-            if needs[1]:
-                shape, dtype = ctx.stride
-                grad_stride = torch.stack(stride_gradients(y, grad, probes)).to(dtype)
-                grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
-            inner: Tensor | None = grad
-            if ctx.how is not None:
-                inner, grad_weight, grad_bias = _convolution_backward(ctx, grad, x, weight, joint)
-            if needs[0]:
-                assert inner is not None
-                grad_x = multiply_transposed(inner, ctx.products, joint)
-                grad_x = grad_x if x is None else _laid_out_as(x, grad_x)
-        return grad_x, grad_stride, grad_weight, grad_bias, None, None, *[None] * len(parts)
+            if ctx.stride is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+                gradients = _gradients(ctx, grad)
+            else:
+                with torch.no_grad():
+                    once = _gradients(ctx, grad)
+                known = [g for g in once if g is not None]
+                sealed = iter(_NoSecond.apply(ctx.saved_tensors[0], grad, *known))  # type: ignore[no-untyped-call]
+                gradients = tuple([None if g is None else next(sealed) for g in once])
+        return *gradients, None, None, *[None] * (len(ctx.saved_tensors) - 3)
+
+
+class _NoSecond(torch.autograd.Function):
+    """Gradients, which cannot be differentiated, with what they depend on before them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple([gradient.view_as(gradient) for gradient in tensors[2:]])
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "a second derivative through a learned stride is not available; fix the stride by "
+            "stride.requires_grad_(False) where a gradient is differentiated again"
+        )
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the first four arguments of `_Run`."""
+    y, x, weight, *tensors = ctx.saved_tensors
+    parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
+    joint, probes = parts[: len(ctx.products)], parts[len(ctx.products) :]
+    needs = ctx.needs_input_grad
+    grad_x = grad_stride = grad_weight = grad_bias = None
+    if needs[1]:
+        shape, dtype = ctx.stride
+        grad_stride = torch.stack(stride_gradients(y, grad, probes)).to(dtype)
+        grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
+    inner: Tensor | None = grad
+    if ctx.how is not None:
+        inner, grad_weight, grad_bias = _convolution_backward(ctx, grad, x, weight, joint)
+    if needs[0]:
+        assert inner is not None
+        grad_x = multiply_transposed(inner, ctx.products, joint)
+        grad_x = grad_x if x is None else _laid_out_as(x, grad_x)
+    return grad_x, grad_stride, grad_weight, grad_bias
 
 
 def _convolution_backward(
@@ -250,16 +220,20 @@ def _convolution_backward(
 
 def _quick_layout(x: Tensor) -> Tensor:
     """On a CPU, channels last: a convolution of so large a stride takes half as long; but not for a few channels."""
-    if x.device.type != "cpu" or x.dim() not in _LAST:
+    if x.device.type != "cpu" or x.dim() < 4:
         return x
-    many = x.shape[1] >= COSTS.channels_last
-    return x.contiguous(memory_format=_LAST[x.dim()] if many else torch.contiguous_format)
+    return _channels_last(x) if x.shape[1] >= COSTS.channels_last else x.contiguous()
 
 
 def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
-    if x.is_contiguous() or x.dim() not in _LAST:
+    if x.is_contiguous() or x.dim() < 4:
         return y.contiguous()
-    return y.contiguous(memory_format=_LAST[x.dim()]) if x.is_contiguous(memory_format=_LAST[x.dim()]) else y
+    return _channels_last(y) if x.movedim(1, -1).is_contiguous() else y
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    # As `contiguous` with a memory format, which torch.func.vmap does not know.
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def autocast(x: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ class TensorCache:
             if key in self._entries:
                 self._entries.move_to_end(key)
                 return self._entries[key][0]  # type: ignore[no-any-return]  # what `make` gave for this key
-        made: K = _untraced(make, arguments) if torch.jit.is_tracing() else _plainly(make, arguments)  # type: ignore
+        traced = torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()  # type: ignore
+        made: K = _untraced(make, arguments) if traced else _plainly(make, arguments)
         size = _size(made)
         if size is not None:
             with self._lock:
@@ -66,7 +67,7 @@ def _plainly(make: Callable[..., T], arguments: tuple[Any, ...]) -> T:
 
 
 def _untraced(make: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """`torch.jit.trace` sees its own thread alone: what is made in another one is a constant to it."""
+    """`torch.jit.trace` and `torch.func` see their own thread alone: what another one makes is a constant to them."""
     made: list[T] = []
     thread = threading.Thread(target=lambda: made.append(_plainly(make, arguments)))
     thread.start()
