@@ -20,7 +20,7 @@ from anystride import (
 )
 from anystride.convolution import kernel_for
 from anystride.ops.autograd import run
-from anystride.ops.fusion import Apply, Convolve, Kernel, convolved, cost, programs
+from anystride.ops.fusion import Apply, Convolve, Kernel, convolved, cost, plan, programs
 from anystride.ops.matrix import LearnedAxis, SpectralAxis, Taps
 from anystride.ops.segments import bind, program_of
 from anystride.ops.separable import Product  # noqa: F401 - the text of a program names it
@@ -191,6 +191,37 @@ def test_an_interleaved_matrix_has_a_limit():
     (only,) = programs((6151,), (39,), True, (6400,), kernel, CPU)
     assert not interleaves(only)
     assert any(map(interleaves, programs((6392,), (39,), True, (6400,), Kernel((Taps(9, 1, 0),), 250), CPU)))
+
+
+def chosen(channels, outputs, kernel_size, stride, length):
+    """The entries of the matrices of the cheapest program of an unpadded 1-D convolution, and of the separate order."""
+    kernel = Kernel((Taps(kernel_size, 1, 0),), outputs)
+    met = convolved(kernel, (length,))
+    arguments = met, (-(-met[0] // stride),), True, (length,)
+    separate = programs(*arguments, kernel, CPU)[0]
+    best = plan(*arguments, channels, kernel)
+    return *(sum(s.entries for s in p if isinstance(s, Apply)) for p in (best, separate)), outputs * met[0]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (1, 250, 250, 160, 6400),
+        (1, 64, 8, 100, 6400),
+        (1, 64, 8, 4, 400),
+        (1, 32, 80, 4, 16000),
+        (1, 512, 10, 5, 16000),
+    ],
+)
+def test_matrices_are_weighed(case):
+    """An interleaved matrix much larger than the maps that it saves loses, though it would be less work per sample."""
+    best, separate, full = chosen(*case)
+    assert best == separate <= max(full, 10**5)
+
+
+def test_a_large_matrix_may_save_larger_maps():
+    best, separate, full = chosen(1, 512, 9, 64, 4096)
+    assert separate < best < 2 * full
 
 
 def test_a_program_is_data():

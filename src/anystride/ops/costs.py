@@ -13,6 +13,8 @@ class Costs(NamedTuple):
             by `anystride bench unit`); a data sheet's bandwidth and rate give 70 to 250 for a GPU.
         again: factor of the products that the backward pass repeats: an interleaved map is made three times a step
             instead of twice (the same record).
+        matrix: traffic of an entry of a matrix. It is made once per step, with its stride, in about four passes over
+            twice as wide numbers, and shared by the samples of a batch, here 16; a guess, no record.
         fourier_cpu: output length from which a transform beats a dense matrix on a CPU
             (results/performance/crossover-cpu.json, `anystride bench crossover`).
         fourier: the same on other devices, where products are faster beside transforms; a guess, no record.
@@ -27,6 +29,7 @@ class Costs(NamedTuple):
 
     traffic: int = 128
     again: float = 1.5
+    matrix: float = 0.25
     fourier_cpu: int = 256
     fourier: int = 1024
     tiny: int = 64

@@ -50,6 +50,13 @@ class Apply(NamedTuple):
     taps: tuple[Taps | None, ...]
     fourier: bool = False
 
+    @property
+    def entries(self) -> int:
+        """Numbers that its matrix holds; transforms hold one per frequency."""
+        if self.fourier:
+            return self.product.rows[0] // 2 + 1
+        return math.prod(self.product.rows + self.product.columns)
+
 
 class Convolve(NamedTuple):
     """The convolution.
@@ -128,8 +135,7 @@ def programs(
         return options
     for early in orders:
         program = _interleaved(axes, size, kernel, early)
-        entries = [math.prod(step.product.rows + step.product.columns) for step in program if isinstance(step, Apply)]
-        if max(entries) <= COSTS.interleaved:
+        if max([step.entries for step in program if isinstance(step, Apply)]) <= COSTS.interleaved:
             options.append(program)
     return options
 
@@ -220,7 +226,7 @@ def work(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
 
 
 def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | None) -> float:
-    """What the choice of a program goes by: work, and numbers that are written and read (`costs.Costs`)."""
+    """What the choice of a program goes by: work, numbers that are written and read, matrices (`costs.Costs`)."""
     total, interleaved = 0.0, any(isinstance(step, Convolve) and step.interleaved for step in program)
     again = COSTS.again if interleaved else 1.0
     products = 0.0
@@ -230,6 +236,7 @@ def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
             total += macs + COSTS.traffic * math.prod(after) * left
             continue
         products += macs
+        total += COSTS.traffic * COSTS.matrix * step.entries
         last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
         products += COSTS.traffic * math.prod(after) * left if last else 0
     return total + again * products
