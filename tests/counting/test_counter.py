@@ -11,16 +11,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import anystride
-from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool2d, param_groups
+from anystride import DiffStride1d, DiffStride2d, DiffStride3d, SpectralPool1d, SpectralPool2d, param_groups
 from anystride.budget import Budget, macs
 from anystride.counting import counter as cost
 from anystride.counting.counter import multiply_accumulates
 from anystride.hosts import NAMES, put_on
 from anystride.resample import Follows, Keeps, Shares
 from networks import geometry_of, learn, put_place
+
+aten = torch.ops.aten
 
 CNNS = {
     "resnet18": "torchvision",
@@ -608,6 +611,94 @@ def test_long_axes_count_as_transforms():
     assert value.item() == 3 * (round(1.25 * 16_000 * math.log2(16_000)) + round(1.25 * 8_000 * math.log2(8_000)))
     (slope,) = torch.autograd.grad(value, layer.stride)
     assert slope < 0
+
+
+class Works(TorchDispatchMode):
+    """What a pass really does: torch's formulas for products, the usual one for real transforms."""
+
+    def __init__(self):
+        super().__init__()
+        self.macs, self.transforms = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        kind = func.overloadpacket
+        if kind in flop_registry:
+            self.macs += flop_registry[kind](*args, **(kwargs or {}), out_val=out) // 2
+        elif kind in (aten._fft_r2c, aten._fft_c2r):
+            samples = args[0] if kind is aten._fft_r2c else out
+            (n,) = {samples.shape[axis] for axis in args[1]}
+            self.macs += samples.numel() // n * round(1.25 * n * math.log2(n))
+            self.transforms += 1
+        return out
+
+
+def keeping(size, kernel_size):
+    conv = (nn.Conv1d, nn.Conv2d)[len(size) - 1](4, 6, kernel_size, padding=kernel_size // 2)
+    put_place(conv, Keeps(size, name="", geometry=geometry_of(conv)))
+    return conv
+
+
+class Counted(nn.Module):
+    """An axis that counts as longer or shorter than it is."""
+
+    def __init__(self, more):
+        super().__init__()
+        self.pool, self.more = DiffStride1d(2.0, ramp="inner"), more
+
+    def forward(self, x):
+        return self.pool(x, (x.shape[2] + self.more,))
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize(
+    ("before", "after", "transforms"),
+    [
+        ((100,), (50,), 0),
+        ((100,), (100,), 0),
+        ((100,), (150,), 0),
+        ((100,), (300,), 0),
+        ((255,), (257,), 0),
+        ((257,), (256,), 0),
+        ((300,), (300,), 0),
+        ((300,), (700,), 0),
+        ((700,), (300,), 2),
+        ((700,), (200,), 0),
+        ((20, 300), (20, 600), 0),
+        ((300, 20), (280, 40), 2),
+        ((300, 290), (280, 270), 4),
+    ],
+)
+def test_exact_where_axes_shrink_stay_or_grow(before, after, transforms, kernel_size):
+    model, x = keeping(after, kernel_size), torch.randn(2, 4, *before)
+    with torch.no_grad():
+        model(x)  # makes its matrices
+        with Works() as real:
+            model(x)
+    assert real.transforms == transforms
+    assert macs(model, x).item() == real.macs
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        DiffStride1d(2.0),
+        DiffStride1d(1.0, ramp="inner"),
+        DiffStride1d(5.0, ramp="inner"),
+        SpectralPool1d(2.0),
+        Counted(37),
+        Counted(-37),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("length", [60, 1000])
+def test_exact_for_layers_of_long_axes(layer, length):
+    x = torch.randn(2, 3, length)
+    with torch.no_grad():
+        layer(x)  # makes its matrices
+        with Works() as real:
+            layer(x)
+    assert macs(layer, x).item() == real.macs
 
 
 def test_orders_are_those_of_the_models_device():

@@ -216,9 +216,9 @@ class Counter(Execution):
                 continue
             product = step.product
             if step.fourier:
-                (axis,), (rows,), (columns,) = product
+                (axis,), (rows,), _ = product
                 lines = batch * channels * math.prod(left) // rows
-                for n, own in ((columns, labels[axis]), (rows, after[axis])):
+                for n, own in ((axes[axis].length, labels[axis]), (rows, after[axis])):
                     self._add(lines * _transform(n), [*labels[:axis], own, *labels[axis + 1 :]])
             else:
                 self._add(batch * macs, [*labels, *(after[axis] for axis in product.axes)])
