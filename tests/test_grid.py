@@ -166,8 +166,37 @@ def test_sizes_are_needed_before_compiling():
     torch._dynamo.reset()
     model = nn.Sequential(DiffStride2d(2.0, grid="fixed"))
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    with pytest.raises(Exception, match=r"maps of size \(16, 16\) are new: call anystride.regrid_"):
+    with pytest.raises(Exception, match=r"maps of size \(16, 16\) are new to a fixed grid: call anystride.regrid_"):
         compiled(torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("grid", ["free", 4, "fixed"])
+def test_an_export_asks_for_what_helps(grid, strict):
+    torch._dynamo.reset()
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1)), torch.randn(1, 3, 16, 16)
+    convert_(model, x, grid=grid)
+    model[0].resample.pool.regrid()
+    remedies = {"regrid_": regrid_, "freeze_": freeze_}
+    remedy, other = ("regrid_", "freeze_") if grid == "fixed" else ("freeze_", "regrid_")
+    with pytest.raises(Exception, match=f"anystride.{remedy}") as error:
+        torch.export.export(model, (x,), strict=strict)
+    assert other not in str(error.value)
+    remedies[remedy](model.eval(), x)
+    exported = torch.export.export(model, (x,), strict=strict).module()
+    torch.testing.assert_close(exported(x), model(x))
+
+
+def test_sizes_asked_for_within_a_graph():
+    """What follows a stride is not held, though the layer itself may run outside of graphs."""
+    torch._dynamo.reset()
+    pool = DiffStride2d(2.0)
+    with pytest.raises(Exception, match=r"anystride\.freeze_") as error:
+        torch.compile(lambda x: x.new_zeros(pool.output_size(x.shape[2:])), backend="eager", fullgraph=True)(
+            torch.randn(1, 3, 16, 16)
+        )
+    assert "regrid_" not in str(error.value)
 
 
 def test_costs_and_frozen_networks_have_the_held_sizes():

@@ -6,6 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+FOLLOW = (
+    "sizes follow a learned stride, which no graph can hold: call anystride.freeze_(model, example_input) before an "
+    "export; grid='fixed' keeps sizes, and compiles while strides learn"
+)
+"""Why a layer whose grid is not fixed is not exported."""
+
 
 def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The function, kept out of a compiler's graphs.
@@ -17,8 +23,7 @@ def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     if "torch._dynamo" not in sys.modules:
         return function
     if function not in _outside:
-        reason = "sizes follow a learned stride; use grid='fixed', or anystride.freeze_ before an export"
-        _outside[function] = torch.compiler.disable(function, reason=reason)
+        _outside[function] = torch.compiler.disable(function, reason=FOLLOW)
     return _outside[function]
 
 

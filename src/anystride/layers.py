@@ -15,7 +15,7 @@ from anystride.checks import (
     check_strides,
     per_axis,
 )
-from anystride.compiling import exporting, outside_graphs
+from anystride.compiling import FOLLOW, exporting, outside_graphs
 from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm, Ramp
 from anystride.ops.autograd import resample
@@ -88,10 +88,7 @@ class DiffStrideNd(HasStride):
         if self._grid == "fixed":
             return self._downsample(x, lengths, convolution)
         if exporting() and not torch.compiler.is_dynamo_compiling():  # a compiler answers both with yes
-            raise RuntimeError(
-                "torch.export cannot hold sizes that follow a learned stride: export after "
-                "anystride.freeze_(model, example_input)"
-            )
+            raise RuntimeError(FOLLOW)
         return outside_graphs(DiffStrideNd._downsample)(self, x, lengths, convolution)
 
     def _downsample(self, x: Tensor, lengths: Sequence[int] | None, convolution: Any) -> Tensor:
@@ -114,9 +111,12 @@ class DiffStrideNd(HasStride):
         at = tuple(lengths)
         if torch.compiler.is_compiling():
             held = self._held.get(at)
+            if self._grid != "fixed":
+                raise RuntimeError(FOLLOW)
             if held is None:
                 raise RuntimeError(
-                    f"maps of size {at} are new: call anystride.regrid_(model, example) and compile then"
+                    f"maps of size {at} are new to a fixed grid: call anystride.regrid_(model, example), then compile "
+                    "or export"
                 )
             parts: Any = self.stride.detach().double().expand(self.spatial_dims).unbind()
             static = zip(at, parts, self.smoothness, held, strict=True)
