@@ -229,7 +229,7 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deep = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(True), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(True))
+        self.deep = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(True), nn.Conv2d(8, 8, 3, 2, 1))
         self.wide, self.fc = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU(True)), nn.Linear(8, 10)
 
     def forward(self, x: Tensor) -> Tensor:

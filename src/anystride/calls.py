@@ -12,7 +12,9 @@ from anystride.geometry import Size
 
 INPUT = "input"
 """The leader of places that follow the size of the model's input; INPUT + ":" + path names one input of several."""
-EVERY, TURNS = "@", "()"
+EVERY, TURNS, ENTRY = "@", "()", "<"
+OWN = "(itself)"
+"""The leader of a place that enlarges by the factor that it always had."""
 
 # Per name of a place that is followed: the size that it gave last in this call, or None before it ran; under the name
 # and "@", all sizes that it gave, where it runs several times. Under a follower's name and "()": how often it ran.
@@ -52,7 +54,7 @@ def close_record(before: tuple[CallRecord, ...]) -> None:
 
 
 def note_size(name: str, size: Size) -> None:
-    """Note what a place gave, in the innermost record that asks for it."""
+    """Note what a place gave (with "<" after its name: what its layer was given) in the innermost record that asks."""
     every = name + EVERY
     for record in reversed(_calls.records):
         if name in record or every in record:
@@ -76,7 +78,7 @@ def turn(follower: str) -> int:
 
 def names_for(leaders: Sequence[str], follower: str) -> set[str]:
     """The entries of a record that a follower of these leaders, in turn, needs."""
-    names = {_every(leader) for leader in leaders}
+    names = {_every(leader) for leader in leaders if leader != OWN}
     return names | {follower + TURNS} if len(leaders) > 1 else names
 
 
@@ -89,7 +91,8 @@ def size_of(leader: str, follower: str, axes: int, scope: str) -> Size:
     """The size that a place takes from another one, or from an input, in the call that is under way.
 
     Args:
-        leader: name of the other place, with "@" and a number for one of its calls, or `INPUT`.
+        leader: name of the other place, with "@" and a number for one of its calls, with "<" for the size that its
+            layer is given, or `INPUT`.
         follower: name of the place that asks, for messages.
         axes: number of spatial axes of its map.
         scope: name of the module that must be called as a whole, for messages.

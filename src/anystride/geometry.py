@@ -101,4 +101,4 @@ def along(x: Tensor, dims: Sequence[int], run: Callable[[Tensor], Tensor]) -> Te
     moved = x.movedim(tuple(dims), last)
     others = moved.shape[1 : -len(dims)]
     y: Tensor = run(moved.flatten(1, len(others))).unflatten(1, others)
-    return y.movedim(last, tuple(dims))
+    return y.movedim(last, tuple(dims)).contiguous()

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import keystr, tree_flatten_with_path, tree_leaves
 
 from anystride.calls import INPUT, close_record, open_record
 from anystride.checks import check_input, shape_of, spatial_size
@@ -20,7 +19,8 @@ from anystride.convolution import CONVOLUTIONS
 from anystride.geometry import Size
 from anystride.layers import DiffStrideNd
 from anystride.resample import CHILD
-from anystride.unstrided import at_stride_one
+from anystride.trees import leaves_with_paths, tensors
+from anystride.unstrided import alone, at_stride_one
 
 # Attribute of a module that opens the record of its calls: the names of the places that are followed within it.
 NAMES = "_anystride_followed"
@@ -238,7 +238,7 @@ def _output(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[s
 
 def _interpolation(_: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     place: Any = self.resample
-    return place(*args, *kwargs.values())  # type: ignore[no-any-return]
+    return alone(place, *args, *kwargs.values())
 
 
 def _scope(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -268,8 +268,7 @@ def input_maps(
     With `by_name` a path starts with the name of the parameter, whether it was given by position or by keyword.
     """
     if not by_name:
-        leaves = tree_leaves((args, kwargs))
-        return [(str(n), x) for n, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1]
+        return [(str(n), x) for n, x in enumerate(tensors((args, kwargs))) if x.dim() > 1]
     given = inspect.signature(forward).bind(module, *args, **kwargs).arguments
-    leaves, _ = tree_flatten_with_path(dict(list(given.items())[1:]))
-    return [(keystr(path), x) for path, x in leaves if isinstance(x, Tensor) and x.dim() > 1]
+    leaves = leaves_with_paths(dict(list(given.items())[1:]))
+    return [(path, x) for path, x in leaves if isinstance(x, Tensor) and x.dim() > 1]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anystride.calls import note_size, size_of, turn
+from anystride.calls import ENTRY, OWN, note_size, size_of, turn
 from anystride.checks import check_input, spatial_size
 from anystride.convolution import counted_size, take_in
 from anystride.geometry import Geometry, Size, SizeRule, along, counted
@@ -31,6 +31,7 @@ class Place(nn.Module):
         name: of the place, as in the plan.
         geometry: of the layer that it stands after.
         followed: whether other places take their size from this one.
+        enters: whether other places take the size of the map that its layer is given.
         axes: spatial axes whose size it changes; along all others the layer keeps its stride. None for all.
         rules: per axis, the size that it keeps: a number, or how it follows from the size of the input; None where the
             role says what becomes of the axis.
@@ -39,7 +40,10 @@ class Place(nn.Module):
     Attributes:
         copies: whether the output is copied, because what comes next changes it in place and a gradient needs it.
         seen: spatial size of the last map and of what became of it, for `print(model)` alone.
+        mode: of an interpolation that takes the layer's place.
     """
+
+    mode: str | None = None
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class Place(nn.Module):
         axes: Sequence[int] | None = None,
         rules: Sequence[int | SizeRule | None] | None = None,
         grows: bool = False,
+        enters: bool = False,
     ) -> None:
         super().__init__()
+        self.enters = enters
         self.name, self.geometry, self.followed, self.grows, self.copies = name, geometry, followed, grows, False
         every = range(len(geometry.stride))
         self.axes = tuple(every if axes is None else axes)
@@ -78,12 +84,14 @@ class Place(nn.Module):
         Args:
             x: (N, C, *spatial), the stride-1 map; with `convolution`, the map before it.
             convolution: runs at stride 1 before, in the cheapest exact order.
-            input_size: spatial size of the layer's input, where it does not follow from that of `x`.
+            input_size: spatial size of the layer's input, where that is not `x`.
 
         Returns:
             (N, C, *size), with the channels of the convolution where there is one.
         """
         check_input(x)
+        if self.enters:
+            note_size(self.name + ENTRY, spatial_size(x) if input_size is None else input_size)
         y = self.resampled(x, convolution, input_size)
         size = spatial_size(y)
         if self.followed:
@@ -225,12 +233,12 @@ class Follows(Place):
         self.leader, self.scope, self.shift, self.turns = leader, scope, shift, tuple(turns)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return _to_size(x, convolution, lambda size: self.target(len(size)))
+        return _to_size(x, convolution, self.target)
 
-    def target(self, axes: int) -> Size:
-        """The size that counts in this call, see `calls.size_of`."""
+    def target(self, size: Size) -> Size:
+        """The size that counts in this call for a map of `size`, see `calls.size_of`."""
         if any(rule is not None for rule in self.rules):
-            return self.kept((0,) * axes)
+            return self.kept(size)
         leader = self.leader
         if self.turns:
             number = turn(self.name)
@@ -240,8 +248,14 @@ class Follows(Place):
                     "convert it with an example that needs as many calls"
                 )
             leader = self.turns[number]
-        size = size_of(leader, self.name, axes, self.scope)
-        return size if self.shift is None else tuple([n + more for n, more in zip(size, self.shift, strict=True)])
+        if leader == OWN:
+            return self.enlarged(size)
+        target = size_of(leader, self.name, len(size), self.scope)
+        return target if self.shift is None else tuple([n + more for n, more in zip(target, self.shift, strict=True)])
+
+    def enlarged(self, size: Size) -> Size:
+        """The size that the layer gives by itself; here it has done so."""
+        return size
 
     def described(self) -> str:
         if any(rule is not None for rule in self.rules):
@@ -262,7 +276,11 @@ class Enlarges(Follows):
         self.mode, self.align_corners = mode, align_corners
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return F.interpolate(x, self.target(x.dim() - 2), mode=self.mode, align_corners=self.align_corners)
+        mode: Any = self.mode
+        return F.interpolate(x, self.target(spatial_size(x)), mode=mode, align_corners=self.align_corners)
+
+    def enlarged(self, size: Size) -> Size:
+        return tuple([n * factor for n, factor in zip(size, self.geometry.stride, strict=True)])
 
     def described(self) -> str:
         return f"{super().described()}, mode={self.mode!r}"

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from anystride.checks import check_input, spatial_size
 from anystride.geometry import Geometry, along
@@ -32,10 +33,8 @@ ADAPTIVE = {
     **dict.fromkeys(_functions("adaptive_max_pool"), F.max_pool2d),
 }
 UNSHUFFLES = (F.pixel_unshuffle, torch.pixel_unshuffle)
-ENLARGES = (
-    *(F.interpolate, F.upsample, F.pixel_shuffle, torch.pixel_shuffle),
-    *_functions("conv_transpose"),
-)
+INTERPOLATES = (F.interpolate, F.upsample)
+ENLARGES = (*INTERPOLATES, F.pixel_shuffle, torch.pixel_shuffle, *_functions("conv_transpose"))
 
 
 class UnknownFunctionError(RuntimeError):
@@ -69,11 +68,17 @@ def at_stride_one(place: Any, run: Callable[[Tensor], Tensor], x: Tensor) -> Ten
     size = spatial_size(batch)
     missing = geometry.missing(size)
     if any(missing):  # windows that reached beyond the border: repeat the last samples
-        padded = F.pad(batch, [n for samples in reversed(missing) for n in (0, samples)], mode="replicate")
-        y = place(run(padded), None, size)
+        batch_in = F.pad(batch, [n for samples in reversed(missing) for n in (0, samples)], mode="replicate")
     else:
-        y = place(run(batch))
+        batch_in = batch
+    y = place(run(batch_in), None, size)
     return y if batch is x else y.squeeze(0)  # type: ignore[no-any-return]
+
+
+def alone(place: Any, x: Tensor) -> Tensor:
+    """A place that takes a layer's place, on (N, C, *spatial) or (C, *spatial)."""
+    y: Tensor = place(x) if x.dim() != len(place.geometry.stride) + 1 else place(x.unsqueeze(0)).squeeze(0)
+    return y
 
 
 def call(self: nn.Module, child: str, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,6 +93,11 @@ def call(self: nn.Module, child: str, function: Any, *args: Any, **kwargs: Any) 
         RuntimeError: the function has another stride than when the network was converted, or no form at stride 1.
     """
     place: Any = self._modules[child]
+    if place.mode is not None and function in (*ARGUMENTS, *INTERPOLATES):
+        given = {**dict(zip(("input", "size", "scale_factor"), args, strict=False)), **kwargs}
+        if function in INTERPOLATES and given.get("size") is not None:
+            return function(*args, **kwargs)
+        return alone(place, given["input"])
     if function in ARGUMENTS:
         given = {**dict(zip(ARGUMENTS[function], args, strict=False)), **kwargs}
         x = given.pop("input")
@@ -110,17 +120,42 @@ def call(self: nn.Module, child: str, function: Any, *args: Any, **kwargs: Any) 
     if function in UNSHUFFLES:
         x, factor = (*args, *kwargs.values())
         return at_stride_one(place, lambda batch: phases(batch, factor), x)
-    if function is F.interpolate or function is F.upsample:
-        given = {**dict(zip(("input", "size", "scale_factor"), args, strict=False)), **kwargs}
-        return function(*args, **kwargs) if given.get("size") is not None else place(given["input"])
-    if all(step == 1 for step in place.geometry.stride) or place.grows:
+    if function in ENLARGES:
         return place(function(*args, **kwargs))
-    raise UnknownFunctionError(place.name, function)
+    with _Within(self, child) as within:
+        y = function(*args, **kwargs)
+    if within.met != 1:
+        raise UnknownFunctionError(place.name, function)
+    return y
+
+
+class _Within(TorchFunctionMode):
+    """Finds the call of torch within a function of the user's, and hands it to the place."""
+
+    def __init__(self, owner: nn.Module, child: str) -> None:
+        super().__init__()
+        self.owner, self.child, self.met = owner, child, 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        place: Any = self.owner._modules[self.child]
+        if func is Tensor.__getitem__:
+            steps = steps_of(*args) if isinstance(args[0], Tensor) else None
+            if steps is not None and steps.stride == place.geometry.stride:
+                self.met += 1
+                return decimate(self.owner, self.child, *args)
+        elif func in ARGUMENTS or func in ADAPTIVE or func in UNSHUFFLES or func in ENLARGES:
+            self.met += 1
+            return call(self.owner, self.child, func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def decimate(self: nn.Module, child: str, x: Tensor, index: Any) -> Tensor:
     """`x[index]` in a `forward`, its steps left to the place that is registered as `child`."""
     place: Any = self._modules[child]
+    if place.mode is not None:
+        return place(x.float()).to(x.dtype)  # type: ignore[no-any-return]
     found = steps_of(x, index)
     if found is None or found.stride != place.geometry.stride:
         if found is None:

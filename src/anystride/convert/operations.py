@@ -53,13 +53,15 @@ def describe(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], line: boo
         line: whether it is a pooling along one axis, which torch runs on maps with a second one of one sample.
     """
     if isinstance(func, Decimation):
-        stride = func.steps.stride
-        return _site(func.__name__, stride, dims=func.steps.dims)
+        site = _site(func.__name__, func.steps.stride, dims=func.steps.dims)
+        # A mask has no frequencies: it follows the map that it is for, sample by sample.
+        return site if args[0].is_floating_point() else {**site, "grows": True, "mode": "nearest"}
     if func is aten.convolution.default:
         return _convolution(args)
     name = func.overloadpacket.__name__
     if name == "deform_conv2d":
         return _site("deformable convolution", args[5:7], _spans(args[1].shape[2:], args[9:11]), args[7:9])
+    found: dict[str, Any] | None
     if func in POOLS:
         found = _pool(func, args, kwargs)
     elif name in ADAPTIVE:
@@ -119,6 +121,7 @@ def _pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str,
     if all(k > n + 2 * p for k, n, p in zip(span, size, padding, strict=True)):
         return None  # a window larger than any map: global pooling
     whole = all(k >= n + 2 * p for k, n, p in zip(span, size, padding, strict=True))
+    whole = whole and max(stride) > 1 and POOLS[func] == "average pooling"
     return _site(POOLS[func], stride, span, padding, ceil=bool(named.get("ceil_mode", False)), whole=whole)
 
 

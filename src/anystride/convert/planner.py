@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from anystride.convert.groups import Groups
 from anystride.convert.operations import FILTERS
@@ -15,8 +14,10 @@ from anystride.convert.roles import Conflict, Roles, name_of
 from anystride.convert.sites import InPlace, Site, SiteKey, Survey, is_stride, pads_by_stride
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
-from anystride.execution import Execution, NeedsDataError
+from anystride.convert.trials import InTheWayError
+from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.resample import CHILD
+from anystride.trees import map_tensors
 from anystride.unstrided import UnknownFunctionError
 
 AXES = ("depth", "height", "width")
@@ -25,13 +26,13 @@ AXES = ("depth", "height", "width")
 def larger(example: Any) -> Any:
     """An example whose maps are twice as long along each spatial axis."""
 
-    def twice(value: Any) -> Any:
-        if not isinstance(value, Tensor) or value.dim() < 2:
+    def twice(value: Tensor) -> Tensor:
+        if value.dim() < 2:
             return value
         first = 1 if value.dim() == 2 else 2
         return value.repeat(*[1] * first, *[2] * (value.dim() - first))
 
-    return tree_map(twice, example)
+    return map_tensors(twice, example)
 
 
 class Planner:
@@ -53,6 +54,8 @@ class Planner:
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
         self.twice: set[str] = set()
+        # Of each output: how many examples it has, if that is how many the input has.
+        self.rows: list[int] = []
         # By place, the spatial sizes that it gave in the converted model.
         self.outputs: dict[str, list[tuple[int, ...]]] = {}
         self._survey()
@@ -75,12 +78,12 @@ class Planner:
 
     def _survey(self) -> None:
         try:
-            self.run(self.survey, False)
+            self._count_rows(self.run(self.survey, False))
         except Exception as on_meta:
             self.meta = False
             self._forget()
             try:
-                self.run(self.survey, False)
+                self._count_rows(self.run(self.survey, False))
             except ValueError:
                 raise
             except Exception as error:
@@ -97,6 +100,10 @@ class Planner:
                     del self.sites[key].calls[len(known[key]) :]
                 else:
                     del self.sites[key]
+
+    def _count_rows(self, output: Any) -> None:
+        given = {x.shape[0] for x in tensors(self.example) if x.dim() > 1}
+        self.rows = [t.shape[0] if t.dim() and {t.shape[0]} == given else 0 for t in tensors(output)]
 
     def _forget(self) -> None:
         self.sites.clear()
@@ -119,6 +126,10 @@ class Planner:
             reason = "it pools to a size that does not depend on the map's"
         elif len(site.strides) > 1:
             reason = f"it runs with several strides, {', '.join(map(str, sorted(site.strides)))}"
+        elif site.kind == "deformable convolution":
+            reason = "its offsets have the size that its own stride gives"
+        elif site.lone and site.whole and self._strides(module, site):
+            self.ways[key], site.mode = "enlarge", "area"
         elif site.lone and site.fixed_filter and self._only_filters(module, site.owner):
             self.ways[key] = "replace"
         elif site.lone and site.grows and isinstance(module, nn.Upsample):
@@ -131,6 +142,7 @@ class Planner:
             try:
                 self.options[key] = check(module, site.found)
                 self.ways[key] = "call"
+                site.mode = "area" if site.whole else site.mode
             except UnwritableError as error:
                 reason = f"{type(module).__name__} calls it as a function, and {error}; make it a module"
         if reason:
@@ -171,6 +183,9 @@ class Planner:
                 return self._plan()
             except Conflict as conflict:
                 self._leave(conflict.key, str(conflict))
+            except InTheWayError as error:
+                for key in error.keys:
+                    self._leave(key, str(error))
             except NeedsDataError:
                 if not self.meta:
                     raise
@@ -178,15 +193,23 @@ class Planner:
 
     def _plan(self) -> Plan:
         sites = {key: self.sites[key] for key in self.ways}
-        runs = [lambda e, mode=mode: self.run(e, mode) for mode in self.training]
+        runs = [lambda e, mode=mode: self._same_rows(self.run(e, mode)) for mode in self.training]
         numbers = self.survey.known
         ties = find_ties(runs, sites, self._held(), numbers=numbers)
         if self.meta and self.survey.indexes:
-            real = lambda e: self.run(e, False, meta=False)  # noqa: E731  # as short as those above
+            real = lambda e: self._same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
             ties = find_ties([real], sites, ties.groups, numbers=numbers)
         roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
         return replace(self.settings, changes=changes)
+
+    def _same_rows(self, output: Any) -> None:
+        """A trial's output must have as many examples as the input: a view may have taken a larger map for more."""
+        found = tensors(output)
+        if len(found) == len(self.rows):
+            for t, rows in zip(found, self.rows, strict=True):
+                if rows and t.dim() and t.shape[0] != rows:
+                    raise ValueError(f"the output would have {t.shape[0]} rows for {rows} examples")
 
     def _held_axes(self, name: str, chosen: Sequence[int | str]) -> frozenset[int]:
         """The axes of a module's map that are not chosen to learn."""
@@ -265,7 +288,7 @@ class Planner:
             padding=site.padding,
             before=site.sizes[0],
             same=pads_by_stride(self.modules[site.owner]),
-            ceil=site.ceil or site.dims is not None,
+            ceil=site.ceil,
             grows=site.grows,
             call=self.options.get(key, "") if how else "",
             mode=site.mode if enlarges else None,

@@ -30,8 +30,6 @@ def check(owner: nn.Module, found: Found | None) -> str:
         raise UnwritableError("copies of a torch.fx.GraphModule would forget the change")
     if found is None:
         raise UnwritableError("the source of its forward is not at hand")
-    if not found.direct:
-        raise UnwritableError("does so within another function")
     kind: Any = type(owner)
     _written(kind, ((found.call, "resample"),))
     return found.call

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from anystride.calls import EVERY
+from anystride.calls import ENTRY, EVERY, OWN
 from anystride.convert.groups import Resolution
 from anystride.convert.rules import Rules
 from anystride.convert.sites import Site, SiteKey, common_start
@@ -82,9 +82,10 @@ class Roles:
     def _tie_class(self, root: Resolution, items: list[Resolution]) -> None:
         why = ", ".join(self.groups.ties.get(root, []))
         leader = self._lead(root, items, why)
-        for item in items if leader is None else items[1:]:
+        outside = leader is None or leader[0] == ENTRY
+        for item in items if outside else items[1:]:
             key = self.nodes[item]
-            if leader is not None and key == self.nodes[leader] and self._alike(item, leader):
+            if leader is not None and not outside and key == self.nodes[leader] and self._alike(item, leader):
                 self.by_item[item] = self.by_item[leader]
                 continue
             if key[1] == -1 and self.ties.sources.get(item) == root:
@@ -95,13 +96,20 @@ class Roles:
             self.by_item[item] = {**self._axes(item, root), **self._tied(item, leader), "why": why}
 
     def _lead(self, root: Resolution, items: Sequence[Resolution], why: str) -> Resolution | None:
-        """Give a role to what the others of a class are tied to, and return it; None where that is the input."""
+        """Give a role to what the others of a class are tied to, and return it; None where that is the input.
+
+        It may also be the map that a site is given, as ENTRY and its key: where the model pads its input, a decoder
+        ends at that size.
+        """
         first = items[0]
         site = self.sites[self.nodes[first]]
         # What a decoder ends with meets no map in the network, but outside: labels have the input's size.
         inputs = [size for item, size in self.groups.size.items() if item[0] == "input"]
         if root[0] == "input" or (site.grows and self.groups.size[root] in inputs):
             return None
+        entry = self._entry(self.groups.size[root]) if site.grows else None
+        if entry is not None and len({self.nodes[item] for item in items}) == 1:
+            return ENTRY, entry
         if not site.grows:
             number = self.numbers.setdefault(self.nodes[first], len(self.numbers))
             self.by_item[first] = {**self._axes(first, root), "role": "learn", "group": number, "why": why}
@@ -111,9 +119,20 @@ class Roles:
             self.by_item[first] = {"role": "stay", "how": "note", "why": "others follow its size"}
         return first
 
+    def _entry(self, size: tuple[int, ...]) -> SiteKey | None:
+        """The site that is converted, and is given a map of this size that comes from no other site."""
+        for item, role in self.by_item.items():
+            source = self.ties.sources.get(item)
+            first = source is None or source[0] == "input"
+            if first and role["role"] != "stay" and self.sites[self.nodes[item]].sizes[0][0] == size:
+                return self.nodes[item]
+        return None
+
     def _tied(self, item: Resolution, leader: Resolution | None) -> Role:
         """The role of a place that is tied to another one, or to the input."""
         site = self.sites[self.nodes[item]]
+        if leader is not None and leader[0] == ENTRY:
+            return {"role": "follow", "leader": leader}
         if leader is None:
             return {"role": "follow", "leader": self.rules.input(self.groups.size[item])}
         leading = self.by_item[leader]
@@ -144,6 +163,8 @@ class Roles:
         kept = self._moved(item) - self.groups.held.get(self.groups.find(item), frozenset())
         if not kept:
             return {"role": "stay", "why": why}
+        if self.sites[self.nodes[item]].whole:
+            kept = frozenset(range(len(self.groups.size[item])))
         axes = tuple(sorted(kept)) if len(kept) < len(self.groups.size[item]) else None
         return {"role": "keep", "why": why, "axes": axes, "rules": self.rules.of(item, kept)}
 
@@ -154,6 +175,12 @@ class Roles:
     def _one(self, key: SiteKey, items: Sequence[Resolution]) -> Role:
         """The one role of a site whose calls give maps of several classes."""
         roles = [self.by_item[item] for item in items]
+        if {role["role"] for role in roles} == {"follow", "stay"} and self.sites[key].grows:
+            # Where it meets no other map, it enlarges as it did.
+            for role in roles:
+                if role["role"] == "stay":
+                    role.pop("how", None)
+                    role.update(role="follow", leader=OWN)
         kinds = {role["role"] for role in roles}
         if len(kinds) > 1 or len({role.get("how") for role in roles}) > 1:
             raise Conflict(key, SEVERAL)
@@ -185,20 +212,20 @@ class Roles:
         around: dict[SiteKey, list[tuple[str, ...]]] = {}
         for key, role in roles.items():
             for leader in self._leaders(role):
-                leading = self.sites[self.nodes[leader]].calls
+                leading = self.sites[self._site(leader)].calls
                 for number, calls in self.sites[key].calls:
                     before = [other for earlier, other in leading if earlier < number]
                     shared = common_start(calls, before[-1]) if before else ()
-                    around.setdefault(self.nodes[leader], []).append(tuple([name for name, _ in shared]))
+                    around.setdefault(self._site(leader), []).append(tuple([name for name, _ in shared]))
         scopes = {key: next(iter(functools.reduce(common_start, found)[-1:]), "") for key, found in around.items()}
         for key, role in roles.items():
             if role["role"] != "follow":
                 continue
             leaders = self._leaders(role)
             if leaders:
-                role["scope"] = min((scopes[self.nodes[leader]] for leader in leaders), key=len)
+                role["scope"] = min((scopes[self._site(leader)] for leader in leaders), key=len)
             role["turns"] = tuple([self._name(leader, scopes) for leader in role.get("turns", ())])
-            if len(role["turns"]) > 1 and len({scopes.get(self.nodes[leader]) for leader in leaders}) > 1:
+            if len(role["turns"]) > 1 and len({scopes.get(self._site(leader)) for leader in leaders}) > 1:
                 raise Conflict(key, SEVERAL)
             role["turns"] = self._of_one_call(key, role)
             role["leader"] = role["turns"][0] if role["turns"] else self._name(role["leader"], scopes)
@@ -210,7 +237,7 @@ class Roles:
         turns: tuple[str, ...] = role["turns"]
         if not turns:
             return turns
-        counts = [dict(calls).get(role["scope"], 0) for _, calls in self.sites[key].calls[: len(turns)]]
+        counts = [dict(calls).get(role.get("scope", ""), 0) for _, calls in self.sites[key].calls[: len(turns)]]
         by_call = [
             tuple([leader for leader, count in zip(turns, counts, strict=False) if count == one])
             for one in dict.fromkeys(counts)
@@ -218,6 +245,10 @@ class Roles:
         if len(set(by_call)) > 1:
             raise Conflict(key, SEVERAL)
         return by_call[0]
+
+    def _site(self, leader: Resolution) -> SiteKey:
+        key: SiteKey = leader[1] if leader[0] == ENTRY else self.nodes[leader]
+        return key
 
     def _leaders(self, role: Role) -> list[Resolution]:
         if role["role"] != "follow":
@@ -228,6 +259,8 @@ class Roles:
         """A leader as a place calls it: with the number of its call, where it runs several times in the scope."""
         if isinstance(leader, str):
             return leader
+        if leader[0] == ENTRY:
+            return name_of(leader[1]) + ENTRY
         key = self.nodes[leader]
         site, scope = self.sites[key], scopes[key]
         number = min(self.ties.calls[leader][-1], len(site.calls) - 1)

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from anystride.convert.operations import LOOKUPS, decimation, describe
 from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
+from anystride.hosts import roles_of
 from anystride.resample import CHILD, Place
 from anystride.unstrided import name_of
 
@@ -176,15 +177,18 @@ class Survey(SiteExecution):
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         at = self.place(func, args, kwargs)
-        out = func(*args, **kwargs)
+        out = super().operation(func, args, kwargs)
         for name, _ in self.stack:
             self.operations.setdefault(name, set()).add(func.overloadpacket.__name__)
         self.indexes |= func.overloadpacket in LOOKUPS
         if at is not None and max(at[1]["stride"]) > 1:
             key, what = at
+            axes, result = len(what["stride"]), tensors(out)[0]
+            if what["kind"] == "interpolation":  # by a fixed factor, which the operation need not say
+                sizes = zip(result.shape[-axes:], args[0].shape[-axes:], strict=True)
+                what["stride"] = tuple([max(1, h // n) for h, n in sizes])
             site = self.sites.setdefault(key, Site(key[0], key[1], **what))
             site.strides.add(what["stride"])
-            axes, result = len(site.stride), tensors(out)[0]
             self._add(site, spatial(args[0], axes, site.dims), spatial(result, axes, site.dims))
         return out
 
@@ -243,6 +247,7 @@ class InPlace(Execution):
         if isinstance(module, Place):
             setattr(output, TAG, module)
             self.outputs.setdefault(module.name, []).append(tuple(output.shape[2:]))
-            if module in self._ran[-1] and self.stack[-2][1]._modules.get(CHILD) is module:
+            around = self.stack[-2][1]
+            if module in self._ran[-1] and around._modules.get(CHILD) is module and "output" in roles_of(around):
                 self.twice.add(module.name)
             self._ran[-1].add(module)

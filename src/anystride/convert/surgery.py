@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from anystride import layers
-from anystride.calls import EVERY, names_for
+from anystride.calls import ENTRY, EVERY, names_for
 from anystride.convert.operations import spread
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import Calls, ordinary
@@ -34,6 +34,7 @@ class Surgery:
         self._changes = {change.key: change for change in plan.changes}
         leaders = [leader for change in plan.changes for leader in _leaders(change)]
         self._followed = {leader.rpartition(EVERY)[0] if EVERY in leader else leader for leader in leaders}
+        self._entered = {leader.removesuffix(ENTRY) for leader in leaders if leader.endswith(ENTRY)}
         self._check()
 
     def _check(self) -> None:
@@ -43,7 +44,7 @@ class Surgery:
             raise ValueError(f"plan does not fit the model, which has no {', '.join(map(repr, absent))}")
         for change in work:
             module = self.modules[change.name]
-            if change.how not in ("call", "graph", "replace") and hasattr(module, CHILD):
+            if change.how not in ("call", "graph", "replace") and not change.call and hasattr(module, CHILD):
                 raise ValueError(f"plan does not fit the model: {change.name!r} has an attribute {CHILD!r} already")
             if change.how == "stride" and spread(module.stride, len(change.stride)) != change.stride:
                 raise ValueError(
@@ -102,6 +103,7 @@ class Surgery:
             "name": change.key,
             "geometry": _geometry(change),
             "followed": change.key in self._followed,
+            "enters": change.key in self._entered,
             "axes": change.axes,
             "rules": None
             if rules is None
@@ -160,7 +162,7 @@ class Surgery:
         module = self.modules[change.name]
         if change.how == "replace":
             self._replace(module, place)
-        elif change.how in ("call", "graph"):
+        elif change.how in ("call", "graph") or change.call:
             name = CHILD if not hasattr(module, CHILD) else f"{CHILD}_{change.index}"
             self._child(module, name, place)
             calls.setdefault(change.name, {})[change.call or self._ordinary(change)] = name

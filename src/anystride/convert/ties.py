@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from anystride.convert.groups import Groups, Resolution
 from anystride.convert.sites import Site, SiteKey
-from anystride.convert.trials import RefusedError, Trial
+from anystride.convert.trials import InTheWayError, RefusedError, Trial
 from anystride.execution import Execution, NeedsDataError
 
 # Sizes of trials relative to those of the example: near them, and larger, where tables would be too short.
@@ -96,7 +96,7 @@ def _pass(
             run(trial)
         except RefusedError:
             return None
-        except NeedsDataError:
+        except (NeedsDataError, InTheWayError):
             raise
         except Exception as error:
             trial.refused_by_model(error)
@@ -127,7 +127,10 @@ def release(runs: Runs, sites: dict[SiteKey, Site], groups: Groups, numbers: dic
         for root, axis in pairs:
             groups.freed[root] = groups.freed[root] | {axis}
         during = groups.state()
-        passes = all(_pass(runs, sites, groups, scale, numbers) is not None for scale in SCALES)
+        try:
+            passes = all(_pass(runs, sites, groups, scale, numbers) is not None for scale in SCALES)
+        except InTheWayError:
+            passes = False
         if not passes or _learned(groups, during):
             groups.restore(before)
             if 1 < len(pairs) <= ALONE:

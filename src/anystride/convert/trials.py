@@ -1,5 +1,6 @@
 """One run of a model in which each map that may change its size has a size of its own."""
 
+import itertools
 import math
 from typing import Any
 
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from anystride.convert.groups import Groups, Resolution
-from anystride.convert.operations import GLUE
+from anystride.convert.operations import GLUE, describe
 from anystride.convert.sites import Site, SiteExecution, SiteKey, spatial
-from anystride.execution import TAG, tensors
+from anystride.execution import TAG, NeedsDataError, tensors
+from anystride.geometry import Geometry
 
 # From 11 on: no window, group or patch divides them by chance.
 PRIMES = [n for n in range(11, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]
@@ -19,6 +21,18 @@ aten = torch.ops.aten
 
 class RefusedError(Exception):
     """A run ended early; what was learned from it is in the groups."""
+
+
+class InTheWayError(Exception):
+    """Sites that must keep their own stride, as what their maps meet has a stride that nothing can replace.
+
+    Attributes:
+        keys: of the sites.
+    """
+
+    def __init__(self, keys: list[SiteKey], reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
 
 
 class Trial(SiteExecution):
@@ -46,12 +60,19 @@ class Trial(SiteExecution):
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         at = self.place(func, args, kwargs)
+        site = None if at is None else self.sites.get(at[0])
         try:
-            out = func(*args, **kwargs)
+            if site is not None and site.whole:  # whatever the map's size
+                out = args[0].new_zeros(*args[0].shape[: -len(site.stride)], *site.sizes[0][1])
+            else:
+                check_offsets(func, args, self.line)
+                out = super().operation(func, args, kwargs)
+        except NeedsDataError:
+            raise
         except Exception as error:
             out = self._reconcile(func, args, kwargs, error)
         sources = [t for t in tensors((args, kwargs)) if hasattr(t, TAG)]
-        if at is not None and at[0] in self.sites and max(at[1]["stride"]) > 1:
+        if at is not None and site is not None and max(at[1]["stride"]) > 1:
             results = list(out) if isinstance(out, tuple) else [out]
             root, results[0] = self._relabel(at[0], args[0], results[0])
             for t in tensors(results):
@@ -67,17 +88,24 @@ class Trial(SiteExecution):
 
     def given(self, inputs: list[Tensor]) -> None:
         super().given(inputs)
-        axes = {len(site.stride) for site in self.sites.values()}
+        met = {site.sizes[0][0] for site in self.sites.values()}
+        axes = {len(size) for size in met}
         sizes: list[tuple[int, ...]] = []
         for x in sorted((x for x in inputs if x.dim() > 1), key=lambda x: -x.dim()):
             # A mask (N, *spatial) has the size of the maps that it is for. Two inputs of one size are one class, as for
             # a shared encoder. A map may come without a batch, and a sound without channels.
-            alone = x.dim() - 2 not in axes and x.dim() - 1 in axes
-            if x.dim() == 2 and not (alone and x.is_floating_point()):
+            whole, inner = tuple(x.shape[1:]), tuple(x.shape[2:])
+            if inner in met or inner in sizes:
+                size = inner
+            elif whole in met or whole in sizes:
+                size = whole
+            else:
+                size = whole if len(inner) not in axes and len(whole) in axes else inner
+            if not size or (x.dim() == 2 and not x.is_floating_point()):
                 continue
-            size = tuple(x.shape[1:]) if alone or tuple(x.shape[1:]) in sizes else tuple(x.shape[2:])
             sizes.append(size)
             setattr(x, TAG, self.groups.add(("input", sizes.index(size)), size))
+            self.seen.setdefault(size, ("input", sizes.index(size)))
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         super().left(name, module, args, output)
@@ -112,6 +140,8 @@ class Trial(SiteExecution):
         self.groups.add(item, size)
         if key in self.groups.held_sites:
             self.groups.hold(item, self.groups.held_sites[key])
+        if site.whole:
+            self.groups.fix(item, "it takes the mean of the whole map")
         self.nodes[item] = key
         self.items.setdefault(item, []).append(number)
         root = self.groups.find(item)
@@ -150,18 +180,25 @@ class Trial(SiteExecution):
                     return self.groups.find(getattr(t, TAG))
         root = max(roots, key=self.groups.order.__getitem__)
         if out.dim() > 2 and root in self.labels:
-            self.seen.setdefault(tuple(out.shape[2:]), root)
+            self.seen.setdefault(tuple(out.shape[-len(self.groups.size[root]) :]), root)
         return root
 
     def _find_glue(self, x: Tensor, out: Any, func: Any) -> None:
         """A map that padding or a slice brings to the size of another class was to meet it: tie the two."""
-        if not isinstance(out, Tensor) or out.dim() != x.dim() or out.dim() < 3 or out.shape[2:] == x.shape[2:]:
+        root = self.groups.find(getattr(x, TAG))
+        size = self.groups.size[root]
+        axes = len(size)
+        if not isinstance(out, Tensor) or out.dim() != x.dim() or out.dim() <= axes or not self.groups.free(root):
             return
-        root, other = self.groups.find(getattr(x, TAG)), self.seen.get(tuple(out.shape[2:]))
-        other = None if other is None else self.groups.find(other)
-        if other is None or other == root or not self.groups.free(root) or not self.groups.free(other):
+        now = tuple(out.shape[-axes:])
+        other = self.seen.get(now)
+        if other is None or now == tuple(x.shape[-axes:]) or self.groups.find(other) == root:
             return
-        if len(self.groups.size[root]) == len(self.groups.size[other]):
+        other = self.groups.find(other)
+        free = self.groups.free(other)
+        if other[0] == "input":  # what comes from a padded input ends at the size of that
+            free = _near(size, self.groups.size[other]) and size not in {s.sizes[0][0] for s in self.sites.values()}
+        if free and len(self.groups.size[other]) == axes:
             where = (self.stack[-1][0] if self.stack else "") or "the model"
             self.groups.merge(root, other, f"{func.overloadpacket.__name__} in {where}")
             raise RefusedError
@@ -181,10 +218,11 @@ class Trial(SiteExecution):
         if self.tied and len(roots) < 2:
             raise RefusedError
         if len(roots) > 1 and free:
-            alike = [root for root in roots if self.groups.size[root] == self.groups.size[roots[0]]]
-            if len(alike) > 1:
-                for root in alike[1:]:
-                    self.groups.merge(alike[0], root, f"{operation} in {where}")
+            self._leave_rigid(roots, f"{operation} in {where} needs its own stride")
+            alike = self._alike(roots)
+            for root in alike[1:]:
+                self.groups.merge(alike[0], root, f"{operation} in {where}")
+            if alike:
                 self.tied = True
                 out = self._as_if_agreed(func, args, kwargs, maps)
                 if out is not None:
@@ -194,6 +232,29 @@ class Trial(SiteExecution):
             for root in free or self._latest_free():
                 self.groups.fix(root, reason)
         raise RefusedError from error
+
+    def _alike(self, roots: list[Resolution]) -> list[Resolution]:
+        """Those of one size in the example; else two that are near, as what lies between cuts or pads the borders."""
+        size = self.groups.size
+        for root in roots:
+            alike = [other for other in roots if size[other] == size[root]]
+            if len(alike) > 1:
+                return alike
+        for a, b in itertools.combinations(roots, 2):
+            if len(size[a]) == len(size[b]) and _near(size[a], size[b]):
+                return [a, b]
+        return []
+
+    def _leave_rigid(self, roots: list[Resolution], reason: str) -> None:
+        """Where a map meets one that comes from its own source by a stride that is no site: leave its sites alone."""
+        if self.tied or self._alike(roots):
+            return
+        for root in roots:
+            items = [item for item in self.nodes if self.groups.find(item) == root]
+            keys = {self.nodes[item] for item in items}
+            sources = {self.groups.find(item[2]) if item[2] in self.groups.parent else None for item in items}
+            if keys and len(sources) == 1 and next(iter(sources)) in roots and root not in sources:
+                raise InTheWayError(sorted(keys), reason)
 
     def _as_if_agreed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], maps: list[Tensor]) -> Any:
         first = maps[0]
@@ -237,6 +298,21 @@ class Trial(SiteExecution):
             raise error
         for root in roots:
             self.groups.fix(root, f"{where or 'the model'} refuses another size: {_first_line(error)}")
+
+
+def _near(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(abs(n - m) < min(n, m) / 3 for n, m in zip(a, b, strict=True))
+
+
+def check_offsets(func: Any, args: tuple[Any, ...], line: bool) -> None:
+    """Offsets of a deformable convolution have its output's size, which it does not ask of tensors without data."""
+    what = describe(func, args, {}, line) if func.overloadpacket.__name__ == "deform_conv2d" else None
+    if what is not None:
+        geometry = Geometry(what["stride"], what["span"], what["padding"])
+        size, offsets = args[0].shape[2:], tuple(args[2].shape[2:])
+        own = tuple([(n + b) // c for n, (_, b, c) in zip(size, map(geometry.step, range(2)), strict=True)])
+        if own != offsets:
+            raise RuntimeError(f"offsets of size {offsets} for an output of {own}")
 
 
 def _first_line(error: Exception) -> str:

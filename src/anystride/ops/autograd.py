@@ -142,17 +142,18 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: checkpointing makes them anew, and only once
         autocasts = torch.is_autocast_enabled(grad.device.type)
         with torch.autocast(grad.device.type, enabled=False) if autocasts else contextlib.nullcontext():
             if ctx.stride is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-                gradients = _gradients(ctx, grad)
+                gradients = _gradients(ctx, saved, grad)
             else:
                 with torch.no_grad():
-                    once = _gradients(ctx, grad)
+                    once = _gradients(ctx, saved, grad)
                 known = [g for g in once if g is not None]
-                sealed = iter(_NoSecond.apply(ctx.saved_tensors[0], grad, *known))  # type: ignore[no-untyped-call]
+                sealed = iter(_NoSecond.apply(saved[0], grad, *known))  # type: ignore[no-untyped-call]
                 gradients = tuple([None if g is None else next(sealed) for g in once])
-        return *gradients, None, None, *[None] * (len(ctx.saved_tensors) - 3)
+        return *gradients, None, None, *[None] * (len(saved) - 3)
 
 
 class _NoSecond(torch.autograd.Function):
@@ -176,9 +177,9 @@ class _NoSecond(torch.autograd.Function):
         )
 
 
-def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, saved: Sequence[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of the first four arguments of `_Run`."""
-    y, x, weight, *tensors = ctx.saved_tensors
+    y, x, weight, *tensors = saved
     parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
     joint, probes = parts[: len(ctx.products)], parts[len(ctx.products) :]
     needs = ctx.needs_input_grad
