@@ -107,6 +107,11 @@ def _unshared(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, st
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"model's state dict must hold tensors only, got {type(tensor).__name__} at {name!r}")
+        if hasattr(tensor, "full_tensor"):
+            raise ValueError(
+                f"model must be whole, and FSDP has sharded {name!r}: load get_model_state_dict(model, options="
+                "StateDictOptions(full_state_dict=True)) into a copy that is not wrapped, and save that"
+            )
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if tensor.numel() and identity in names:
             aliases[name] = names[identity]

@@ -84,7 +84,13 @@ class Execution(TorchDispatchMode):
 
         Raises:
             NeedsDataError: with `meta`, where the reason is that there is no data.
+            ValueError: the model is spread over processes.
         """
+        if any(map(_is_sharded, model.modules())):
+            raise ValueError(
+                "model must be whole, and FSDP has sharded it: convert it before it is wrapped, and take macs of a "
+                "copy that is not"
+            )
         if meta and any(map(is_lazy, model.modules())):
             raise NeedsDataError("lazy modules get their shapes from data")
         args, kwargs = map_tensors(_without_data if meta else _copy, arguments(example))
@@ -213,6 +219,11 @@ def _needs(func: Any) -> tuple[bool, bool]:
     """Whether an operation reads values, and whether it has a kernel for tensors without data."""
     works = torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), "Meta")
     return any(tag in func.tags for tag in _NEEDS_VALUES), bool(works)
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    wrapper = type(module).__name__ == "FullyShardedDataParallel"
+    return wrapper or any(hasattr(parameter, "full_tensor") for parameter in module._parameters.values())
 
 
 def _without_data(tensor: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from anystride.layers import DiffStrideNd
 def learned_strides(model: nn.Module) -> dict[str, Tensor]:
     """The strides that a model has learned so far, by parameter name; a shared one appears once.
 
-    Values are those in use (`DiffStrideNd.effective_stride`), detached.
+    Values are those in use (`DiffStrideNd.effective_stride`), detached. Under `fully_shard` all processes must call it,
+    and under FullyShardedDataParallel within its `summon_full_params`.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -22,6 +23,7 @@ def learned_strides(model: nn.Module) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, DiffStrideNd) and id(module.stride) not in seen:
             seen.add(id(module.stride))
+            name = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
             strides[f"{name}.stride" if name else "stride"] = module.effective_stride().detach()
     return strides
 
@@ -40,6 +42,9 @@ def param_groups(
     Returns:
         One group, or two if the model learns strides.
 
+    Raises:
+        ValueError: FullyShardedDataParallel has made one parameter of strides and weights.
+
     Example:
         >>> import torch
         >>> from anystride import DiffStride2d
@@ -49,6 +54,15 @@ def param_groups(
         [0.005, 0.0]
     """
     strides = {id(module.stride) for module in model.modules() if isinstance(module, DiffStrideNd)}
+    for module in model.modules():
+        if isinstance(module, DiffStrideNd) and not {"stride", "parametrizations"} & {
+            *module._parameters,
+            *module._modules,
+        }:
+            raise ValueError(
+                "model must keep its strides apart from its weights: wrap it with "
+                "FullyShardedDataParallel(model, use_orig_params=True), or with fully_shard"
+            )
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weights = [parameter for parameter in trained if id(parameter) not in strides]
     learned = [parameter for parameter in trained if id(parameter) in strides]

@@ -56,6 +56,8 @@ class HasStride(nn.Module):
         self._watched: tuple[nn.Parameter] | None = None
         # Its version and values when the host last read them.
         self._host: tuple[tuple[int, int], tuple[float, ...]] | None = None
+        # Values when this process last saw all of them, for a parameter that is spread over processes.
+        self._last = self._start
         # What its maps could take since the last backward pass, per axis.
         self._bounds: tuple[tuple[float, float], ...] | None = None
         self._projected = False
@@ -68,31 +70,57 @@ class HasStride(nn.Module):
     def effective_stride(self) -> Tensor:
         """The stride in use, (n,) or (1,) as the parameter: clamped to what the last maps could take.
 
-        Its gradient passes the clamp.
+        Its gradient passes the clamp. Under `fully_shard` all processes must ask for it together.
+
+        Raises:
+            RuntimeError: FSDP holds the parameter in parts; ask within its `summon_full_params`.
         """
-        value = self.stride.detach()
+        stride: Any = self.stride
+        if hasattr(stride, "full_tensor"):
+            stride = stride.full_tensor()
+        elif not self._is_whole(stride):
+            raise RuntimeError(
+                "stride is held in parts by FullyShardedDataParallel: ask for it within "
+                "`with FullyShardedDataParallel.summon_full_params(model):`"
+            )
+        value: Tensor = stride.detach()
         clamped = [part.clamp(low, high) for part, (low, high) in zip(value.split(1), self._range(), strict=True)]
-        return torch.cat(clamped) + (self.stride - value)
+        whole: Tensor = torch.cat(clamped) + (stride - value)
+        return whole
 
     def stride_values(self) -> tuple[float, ...]:
         """The parameter's values on the host, one per axis.
 
+        Of a parameter that is spread over processes: those of the last call, where it was whole.
+
         Raises:
             ValueError: one is NaN.
         """
-        stride = self.stride
+        stride: Any = self.stride
+        if hasattr(stride, "to_local"):
+            stride = stride.to_local()
         if stride.is_meta:
             values = self._start
-        elif stride.is_cpu or not isinstance(stride, nn.Parameter):  # torch.func gives tensors without an address
+        elif torch._C._are_functorch_transforms_active():  # its tensors have no address
             values = _values(stride)
+        elif not self._is_whole(stride):
+            values = self._last
+        elif stride.is_cpu:
+            values = self.__dict__["_last"] = tuple(stride.detach().tolist())
         else:
             version = stride._version, stride.data_ptr()
             if self._host is None or self._host[0] != version:
                 self._host = version, tuple(stride.detach().tolist())
-            values = self._host[1]
+            values = self.__dict__["_last"] = self._host[1]
         if any(map(math.isnan, values)):
             raise ValueError(f"stride is {values}: training has diverged; lower the learning rate (or only stride_lr)")
         return values * (self.spatial_dims // len(values))
+
+    def _is_whole(self, stride: Tensor) -> bool:
+        """Whether this process holds all values: FSDP keeps a part of them, or a view of memory that it gave back."""
+        if stride.numel() != len(self._start):
+            return False
+        return isinstance(stride, nn.Parameter) or stride.untyped_storage().nbytes() > 0
 
     def _range(self) -> list[tuple[float, float]]:
         """Bounds per entry of the parameter, as wide as any axis that it serves allows."""
@@ -145,8 +173,6 @@ def _values(stride: Tensor) -> tuple[float, ...]:
     try:
         return tuple(stride.detach().tolist())
     except RuntimeError as error:
-        if not torch._C._are_functorch_transforms_active():
-            raise
         raise RuntimeError(
             "sizes follow the values of strides, which torch.func.vmap hides: map over samples, and loop over models"
         ) from error

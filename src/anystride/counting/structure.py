@@ -15,7 +15,7 @@ from anystride.stride import HasStride
 _OWN = frozenset(vars(nn.Module()))
 # Attributes in which learned layers note what they saw; their strides count by the sizes that they give.
 _NOTES = {
-    HasStride: frozenset({"_watched", "_host", "_bounds", "_projected", "_held"}),
+    HasStride: frozenset({"_watched", "_host", "_bounds", "_projected", "_held", "_last"}),
     Place: frozenset({"seen"}),
 }
 _NUMBERS = frozenset({int, float, bool, str, type(None)})
