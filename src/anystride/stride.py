@@ -105,16 +105,21 @@ class HasStride(nn.Module):
             values = _values(stride)
         elif not self._is_whole(stride):
             values = self._last
-        elif stride.is_cpu:
-            values = self.__dict__["_last"] = tuple(stride.detach().tolist())
         else:
-            version = stride._version, stride.data_ptr()
-            if self._host is None or self._host[0] != version:
-                self._host = version, tuple(stride.detach().tolist())
-            values = self.__dict__["_last"] = self._host[1]
+            values = self._on_host(stride)
+            if values != self._last:
+                self._last = values
         if any(map(math.isnan, values)):
             raise ValueError(f"stride is {values}: training has diverged; lower the learning rate (or only stride_lr)")
         return values * (self.spatial_dims // len(values))
+
+    def _on_host(self, stride: Tensor) -> tuple[float, ...]:
+        if stride.is_cpu:
+            return tuple(stride.detach().tolist())
+        version = stride._version, stride.data_ptr()
+        if self._host is None or self._host[0] != version:
+            self._host = version, tuple(stride.detach().tolist())
+        return self._host[1]
 
     def _is_whole(self, stride: Tensor) -> bool:
         """Whether this process holds all values: FSDP keeps a part of them, or a view of memory that it gave back."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anystride.resample import Place
+from anystride.snapshot import is_lazy
 from anystride.stride import HasStride
 
 _OWN = frozenset(vars(nn.Module()))
@@ -50,6 +51,8 @@ def structure(model: nn.Module) -> tuple[Any, ...]:
 def _module(module: nn.Module, numbers: dict[int, int]) -> tuple[Any, ...]:
     kind: Any = type(module)
     children = [(name, numbers.get(id(child))) for name, child in module._modules.items()]
+    if is_lazy(module):
+        return kind, children
     tensors = [
         None if t is None else (t.shape, t.dtype, t.device)
         for store in (module._parameters, module._buffers)
