@@ -91,8 +91,12 @@ class Snapshot:
         kept = tensor.detach().clone() if self._values and not tensor.is_meta else None
         hooks = [dict(getattr(tensor, name, None) or {}) for name in _TENSOR_HOOKS]
         self._tensors.append((tensor, kept, tensor.requires_grad, grad, hooks))
-        if grad is not None:
-            tensor.grad = None  # what a model adds to gradients by itself goes to others
+
+    def take_gradients_away(self) -> None:
+        """What a model adds to gradients by itself goes to others, which `put_back` forgets."""
+        for tensor, *_ in self._tensors:
+            if tensor.is_leaf and tensor.grad is not None:
+                tensor.grad = None
 
     def put_back(self) -> None:
         """Let the model be what it was."""
@@ -128,6 +132,7 @@ def untouched(model: nn.Module, meta: bool) -> Iterator[None]:
     with _same_random_states():
         snapshot = Snapshot(model, values=not meta)
         try:
+            snapshot.take_gradients_away()
             if meta:
                 _take_data_away(model, snapshot)
             yield
