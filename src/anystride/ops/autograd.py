@@ -142,14 +142,14 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: checkpointing makes them anew, and only once
+        saved = ctx.saved_tensors  # once: a checkpoint gives them once
         autocasts = torch.is_autocast_enabled(grad.device.type)
         with torch.autocast(grad.device.type, enabled=False) if autocasts else contextlib.nullcontext():
             if ctx.stride is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-                gradients = _gradients(ctx, saved, grad)
+                gradients = _gradients(ctx, grad, saved)
             else:
                 with torch.no_grad():
-                    once = _gradients(ctx, saved, grad)
+                    once = _gradients(ctx, grad, saved)
                 known = [g for g in once if g is not None]
                 sealed = iter(_NoSecond.apply(saved[0], grad, *known))  # type: ignore[no-untyped-call]
                 gradients = tuple([None if g is None else next(sealed) for g in once])
@@ -177,7 +177,7 @@ class _NoSecond(torch.autograd.Function):
         )
 
 
-def _gradients(ctx: Any, saved: Sequence[Tensor], grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | None, ...]:
     """The gradients of the first four arguments of `_Run`."""
     y, x, weight, *tensors = saved
     parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]

@@ -15,6 +15,7 @@ class Costs(NamedTuple):
             instead of twice (the same record).
         matrix: traffic of an entry of a matrix. It is made once per step, with its stride, in about four passes over
             twice as wide numbers, and shared by the samples of a batch, here 16; a guess, no record.
+        light: entries of a matrix that count for nothing: a quarter of a megabyte in float32.
         fourier_cpu: output length from which a transform beats a dense matrix on a CPU
             (results/performance/crossover-cpu.json, `anystride bench crossover`).
         fourier: the same on other devices, where products are faster beside transforms; a guess, no record.
@@ -30,6 +31,7 @@ class Costs(NamedTuple):
     traffic: int = 128
     again: float = 1.5
     matrix: float = 0.25
+    light: int = 2**16
     fourier_cpu: int = 256
     fourier: int = 1024
     tiny: int = 64

@@ -236,7 +236,7 @@ def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
             total += macs + COSTS.traffic * math.prod(after) * left
             continue
         products += macs
-        total += COSTS.traffic * COSTS.matrix * step.entries
+        total += COSTS.traffic * COSTS.matrix * max(0, step.entries - COSTS.light)
         last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
         products += COSTS.traffic * math.prod(after) * left if last else 0
     return total + again * products
