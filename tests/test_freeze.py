@@ -1,6 +1,7 @@
 """A frozen network is the learned one in evaluation mode, without anything that learns."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -371,3 +372,90 @@ def test_frozen_models_are_kept_trained_and_cast():
         net(inputs).square().sum().backward()
         gradients.append(inputs.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+class Decoder(nn.Module):
+    """Poolings, one of which reaches beyond the border, and two layers that enlarge to what was there before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pool = nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2)
+        self.second, self.last = nn.Conv2d(8, 8, 3, padding=1), nn.AvgPool2d(3, 2, ceil_mode=True)
+        self.near = nn.Upsample(scale_factor=2)
+        self.smooth = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.head = nn.Conv2d(24, 2, 1)
+
+    def forward(self, x):
+        a = self.first(x).relu()
+        b = self.second(self.pool(a)).relu()
+        c = torch.cat([self.near(self.last(b)), b], dim=1)
+        return self.head(torch.cat([self.smooth(c), a], dim=1))
+
+
+class Functions(nn.Module):
+    """Calls functions that change the resolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.conv = nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        a = self.down(x)
+        return F.interpolate(F.max_pool2d(self.conv(a), 2), scale_factor=2.0) + a
+
+
+def in_a_row():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 1, stride=2)
+    )
+
+
+def sound():
+    return nn.Sequential(nn.Conv1d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool1d(3, 2, ceil_mode=True))
+
+
+def resnet18():
+    return pytest.importorskip("torchvision").models.resnet18(num_classes=5)
+
+
+def plain_layers():
+    return nn.Sequential(DiffStride2d((1.7, 2.3), smoothness=2.0), nn.ReLU(), SpectralPool2d(output_size=(9, 8)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("make", [in_a_row, sound, Decoder, Functions, Forked, resnet18, plain_layers])
+def test_torchscript(make):
+    axes = 1 if make is sound else 2
+    sizes = [(2, 3, *size[:axes]) for size in ((48, 40), (64, 48))]
+    model, inputs = make(), [torch.randn(size) for size in sizes]
+    model = model.eval() if make is plain_layers else converted(model, inputs[0])
+    frozen = freeze_(copy.deepcopy(model), *inputs)
+    check_equal(model, frozen, *inputs, bound=1e-5)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(frozen), file)
+    file.seek(0)
+    scripted = torch.jit.load(file)
+    check_equal(frozen, scripted, *inputs, bound=1e-5)
+    check_equal(frozen, torch.jit.trace(frozen, inputs[0]), inputs[0], bound=1e-6)
+    if make in (in_a_row, sound):  # torch's own layers take a map without a batch
+        torch.testing.assert_close(scripted(inputs[0][0]), frozen(inputs[0])[0], rtol=0, atol=1e-5)
+    with pytest.raises(Exception, match="was frozen for maps of size"):
+        scripted(torch.randn(2, 3, *(50, 60)[:axes]))
+    check_equal(frozen.double(), scripted.double(), *[x.double() for x in inputs], bound=1e-5)
+
+
+def test_torchs_layers_are_ordinary_when_frozen():
+    """What stands there is of classes of this package and of torch, none of which is derived for one network."""
+    model, x = converted(Decoder(), torch.randn(1, 3, 32, 32)), torch.randn(2, 3, 32, 32)
+    seen = []
+    model.pool.register_forward_hook(lambda module, args, output: seen.append((args[0].shape, output.shape)))
+    model(x)
+    frozen = freeze_(copy.deepcopy(model), x)
+    assert all(roles_of(module) == () for module in frozen.modules())
+    assert type(frozen.pool.layer) is nn.MaxPool2d
+    assert [name for name, _ in frozen.last.named_children()] == ["border", "layer", "resample"]
+    frozen(x)
+    assert seen[0] == seen[-1]
+    assert len(seen) == 3, "and once at freezing"
+    assert not frozen.pool.training
+    assert {name for name in frozen.state_dict() if "matrix" not in name} == set(Decoder().state_dict())

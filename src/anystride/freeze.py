@@ -7,17 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from anystride.constants import Call, Constant, Key, constant_of, key_of
 from anystride.convolution import counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
-from anystride.frozen import Constant, Frozen, FrozenConv, FrozenPlace, Key, key_of
+from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
 from anystride.geometry import Size
 from anystride.hosts import NAMES, put_off, roles_of
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import Convolve, Kernel, Program, convolved, cost, in_one_order, programs
-from anystride.ops.matrix import Axis, LearnedAxis, SpectralAxis, Taps, axis_operator, interleaved
-from anystride.ops.separable import Product
+from anystride.ops.fusion import Program, cost, in_one_order, programs
+from anystride.ops.matrix import Axis, SpectralAxis
 from anystride.resample import CHILD, Enlarges, Leads, Passes, Place
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
@@ -30,33 +29,6 @@ _HOOKS = (
     "_forward_pre_hooks_with_kwargs",
     *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
 )
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a learned layer did to one size: everything that its matrices follow from.
-
-    Attributes:
-        size: spatial size of the map that it was given.
-        channels: of that map.
-        axes: what it did to each axis, counted from the first sample that is not skipped.
-        skipped: samples per axis before that.
-        output: spatial size of the result.
-        kernel: of the convolution that ran with it, if one did.
-    """
-
-    size: Size
-    channels: int
-    axes: tuple[Axis, ...]
-    skipped: Size
-    output: Size
-    kernel: Kernel | None = None
-
-    @property
-    def extents(self) -> tuple[Size, Size, bool]:
-        """The first arguments of `fusion.programs`."""
-        lengths = tuple([axis.length for axis in self.axes])
-        return lengths, self.output, any(isinstance(axis, LearnedAxis) for axis in self.axes)
 
 
 @dataclass
@@ -75,11 +47,11 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
     The model runs once per example in evaluation mode. Each learned layer (of `convert_`, `DiffStride*d`,
     `SpectralPool*d`) then holds a fixed matrix per axis for each size that its maps had, as buffers in the state dict;
     strides are no parameters any more. Outputs stay the same to rounding. What is frozen takes `torch.compile` with
-    `fullgraph=True`, `torch.export` and ONNX; batch sizes may vary, other map sizes are refused with a message.
-    Convolutions run at the smaller resolution where that saves work, as they do while strides learn; each stands as an
-    ordinary one in a `FrozenConv`. All other modules, hooks, parameters and the names in the state dict stay. A layer
-    that no example reaches is frozen for no size and raises once it is called. A model without learned layers is
-    returned as it is, and so is one that was frozen before.
+    `fullgraph=True`, `torch.export`, ONNX and `torch.jit.script`; batch sizes may vary, other map sizes are refused
+    with a message. Convolutions run at the smaller resolution where that saves work, as they do while strides learn;
+    each stands as an ordinary one in a `FrozenConv`, as torch's other layers do in a `FrozenLayer`. All other modules,
+    hooks, parameters and the names in the state dict stay. A layer that no example reaches is frozen for no size and
+    raises once it is called. A model without learned layers is returned as it is, and so is one that was frozen before.
 
     Args:
         model: the network, trained.
@@ -121,7 +93,7 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
             put_off(module)
     for parent, name, child, _ in places:
         frozen = made[child]
-        if isinstance(frozen, FrozenConv):
+        if isinstance(frozen, FrozenLayer):
             _exchange(root, parent, frozen)
         elif frozen is None:
             if roles_of(parent):
@@ -193,7 +165,7 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
     if isinstance(module, Passes):
         return None
     chosen = _programs(record)
-    constants = {key: _constant(call, chosen[key]) for key, call in record.calls.items()}
+    constants = {key: constant_of(call, chosen[key]) for key, call in record.calls.items()}
     made: nn.Module
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
@@ -209,7 +181,26 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
             made.mode, made.align_corners = module.mode, module.align_corners
     for attribute in _HOOKS:
         setattr(made, attribute, getattr(module, attribute))
-    return made.train(module.training)
+    made.train(module.training)
+    return _frozen_layer(parent, made) if isinstance(made, FrozenPlace) and _is_torchs(parent) else made
+
+
+def _is_torchs(host: nn.Module) -> bool:
+    """Whether a layer of torch itself takes one map, and then its place. Another class may be asked for attributes."""
+    kind: Any = type(host)
+    return roles_of(host) in (("layer",), ("interpolation",)) and kind.__bases__[-1].__module__.startswith("torch.nn.")
+
+
+def _frozen_layer(host: nn.Module, place: FrozenPlace) -> FrozenLayer:
+    """A border and a place, between which `_exchange` puts the layer; where it interpolates, its place alone runs."""
+    frozen = FrozenLayer()
+    if roles_of(host) == ("layer",):
+        if place.geometry is not None and place.geometry.ceil:
+            frozen.add_module("border", Border(place.geometry))
+        frozen.add_module(frozen.inner, nn.Identity())
+    frozen.add_module(CHILD, place)
+    frozen.training = host.training
+    return frozen
 
 
 def _programs(record: Record) -> dict[Key, Program]:
@@ -222,36 +213,6 @@ def _programs(record: Record) -> dict[Key, Program]:
         for call, options in zip(calls, found, strict=True)
     ]
     return dict(zip(record.calls, in_one_order(found, costs), strict=True))
-
-
-def _constant(call: Call, program: Program) -> Constant:
-    """A program with its matrices, in float64."""
-    met = call.size if call.kernel is None else convolved(call.kernel, call.size)
-    parts: list[list[tuple[Product, tuple[Tensor, ...]]]] = [[], []]
-    how: Convolve | None = None
-    for step in program:
-        if isinstance(step, Convolve):
-            how = step
-            continue
-        matrices = [
-            _matrix(call.axes[axis], met[axis], call.skipped[axis], taps)
-            for axis, taps in zip(step.product.axes, step.taps, strict=True)
-        ]
-        same = [taps is None and _is_identity(m) for m, taps in zip(matrices, step.taps, strict=True)]
-        if not all(same):
-            parts[0 if how is None else 1].append((step.product, tuple(matrices)))
-    return Constant(tuple(parts[0]), how, tuple(parts[1]), call.output)
-
-
-def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None) -> Tensor:
-    matrix = axis_operator(axis, torch.float64, torch.device("cpu"), samples - skipped).matrix
-    assert isinstance(matrix, Tensor)
-    matrix = F.pad(matrix, (skipped, 0))
-    return matrix if taps is None else interleaved(matrix, taps)
-
-
-def _is_identity(matrix: Tensor) -> bool:
-    return matrix.shape[0] == matrix.shape[1] and torch.allclose(matrix, torch.eye(len(matrix)).double(), 0, 1e-9)
 
 
 def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> FrozenConv:
@@ -279,21 +240,23 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
     return frozen
 
 
-def _exchange(root: nn.Module, conv: Any, frozen: FrozenConv) -> None:
-    """Put a frozen convolution in the place of the converted one, which becomes what it was, and a part of it."""
-    put_off(conv)
-    conv.stride = conv.resample.layer_stride
-    delattr(conv, CHILD)
-    if frozen.how is not None:
-        conv.stride, conv.padding, conv.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
+def _exchange(root: nn.Module, layer: Any, frozen: FrozenLayer) -> None:
+    """Put a frozen layer in the place of the converted one, which becomes what it was, and a part of it."""
+    put_off(layer)
+    if isinstance(frozen, FrozenConv):
+        layer.stride = layer.resample.layer_stride
+        if frozen.how is not None:
+            layer.stride, layer.padding, layer.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
+    delattr(layer, CHILD)
     for name in _HOOKS:  # the user's hooks saw the map before and after both
-        setattr(frozen, name, getattr(conv, name))
-        setattr(conv, name, copy.copy(getattr(nn.Identity(), name)))
+        setattr(frozen, name, getattr(layer, name))
+        setattr(layer, name, copy.copy(getattr(nn.Identity(), name)))
     for key, hook in list(frozen._forward_pre_hooks.items()):
         if type(hook).__module__.startswith("torch.nn.utils"):  # these make the weight
-            conv._forward_pre_hooks[key] = frozen._forward_pre_hooks.pop(key)
+            layer._forward_pre_hooks[key] = frozen._forward_pre_hooks.pop(key)
     for parent in list(root.modules()):
         for name, child in list(parent._modules.items()):
-            if child is conv:
+            if child is layer:
                 parent._modules[name] = frozen
-    frozen.conv = conv
+    if frozen.inner in frozen._modules:
+        frozen._modules[frozen.inner] = layer
