@@ -459,3 +459,18 @@ def test_torchs_layers_are_ordinary_when_frozen():
     assert len(seen) == 3, "and once at freezing"
     assert not frozen.pool.training
     assert {name for name in frozen.state_dict() if "matrix" not in name} == set(Decoder().state_dict())
+
+
+def test_a_state_dict_may_bring_its_type():
+    model = converted(in_a_row(), torch.randn(1, 3, 48, 40))
+    x = torch.randn(2, 3, 48, 40).bfloat16()
+    half = {name: value.bfloat16() for name, value in model.state_dict().items()}
+    learned = copy.deepcopy(model)
+    nn.DataParallel(learned).load_state_dict({f"module.{name}": v for name, v in half.items()}, assign=True)
+    assert all(stride.dtype == torch.float32 for stride in learned_strides(learned).values())
+    frozen = freeze_(copy.deepcopy(model), x.float())
+    expected = copy.deepcopy(frozen).bfloat16()(x)
+    half = {name: value.bfloat16() for name, value in frozen.state_dict().items()}
+    frozen.load_state_dict(half, assign=True)
+    assert all(value.dtype == torch.bfloat16 for value in frozen.state_dict().values())
+    assert torch.equal(frozen(x), expected)
