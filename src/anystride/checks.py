@@ -35,7 +35,8 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
 
 def spatial_size(x: Tensor) -> tuple[int, ...]:
     """The sizes of all axes but the first two."""
-    return shape_of(x)[2:]
+    size = tuple(x.shape[2:])
+    return tuple(map(int, size)) if torch.jit.is_tracing() else size  # type: ignore[attr-defined,no-untyped-call]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -139,6 +139,8 @@ def enlarge(
     x: Tensor, name: str, sizes: tuple[tuple[Size, Size], ...], mode: str, align_corners: bool | None
 ) -> Tensor:
     """Interpolation to the size that belongs to the map's: one operation to a tracer."""
+    if sizes and x.dim() == len(sizes[0][0]) + 1:  # a map without a batch
+        return enlarge(x.unsqueeze(0), name, sizes, mode, align_corners).squeeze(0)
     size = spatial_size(x)
     output = next((output for known, output in sizes if known == size), None)
     if output is None:

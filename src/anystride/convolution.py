@@ -1,14 +1,15 @@
 """How a convolution moves, where the operator can take it into its program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from anystride.checks import spatial_size
+from anystride.ops.autograd import resample
 from anystride.ops.cache import remembered
 from anystride.ops.fusion import Kernel, convolved
-from anystride.ops.matrix import Taps
+from anystride.ops.matrix import SpectralAxis, Taps
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # A hook with this attribute only looks on, and does not mind if its convolution is not called.
@@ -83,3 +84,15 @@ def kernel_of(
             return None
         padding = tuple([span // 2 if padding == "same" else 0 for span in spans])
     return Kernel(tuple([Taps(*tap) for tap in zip(size, dilation, padding, strict=True)]), channels, groups)
+
+
+def to_size(x: Tensor, convolution: Any, target: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Tensor:
+    """Spectral pooling or its inverse to what `target` makes of the size, after a convolution if there is one."""
+    kernel = None
+    if convolution is not None:
+        x, kernel = take_in(x, convolution, "forward")
+    size = counted_size(x, kernel)
+    axes = tuple([SpectralAxis(n, h) for n, h in zip(size, target(size), strict=True)])
+    if kernel is None:
+        return resample(x, axes)
+    return resample(x, axes, None, kernel, convolution.weight, convolution.bias)

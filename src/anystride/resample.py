@@ -5,7 +5,7 @@ for. `Leads` learns a stride, `Shares` uses the stride of a place whose maps it 
 another place gave in the same call of the network, `Keeps` gives a fixed size, `Enlarges` interpolates to a size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from anystride.calls import ENTRY, OWN, note_size, size_of, turn
 from anystride.checks import check_input, spatial_size
-from anystride.convolution import counted_size, take_in
+from anystride.convolution import take_in, to_size
 from anystride.geometry import Geometry, Size, SizeRule, along, counted
 from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.autograd import resample
 from anystride.ops.matrix import Axis, SpectralAxis
 
 CHILD = "resample"
@@ -150,7 +149,7 @@ class Leads(Place):
             y: Tensor = self.pool(x, lengths, convolution)
             return y
         if any(rule is not None for rule in self.rules):
-            x = _to_size(x, None, self.kept)
+            x = to_size(x, None, self.kept)
         counts = [lengths[axis] for axis in self.pooled]
         return along(x, [2 + axis for axis in self.pooled], lambda maps: self.pool(maps, counts))
 
@@ -210,7 +209,7 @@ class Keeps(Place):
         super().__init__(rules=rules, **place)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return _to_size(x, convolution, self.kept)
+        return to_size(x, convolution, self.kept)
 
     def described(self) -> str:
         return f"size {_words(self.rules)}"
@@ -233,7 +232,7 @@ class Follows(Place):
         self.leader, self.scope, self.shift, self.turns = leader, scope, shift, tuple(turns)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return _to_size(x, convolution, self.target)
+        return to_size(x, convolution, self.target)
 
     def target(self, size: Size) -> Size:
         """The size that counts in this call for a map of `size`, see `calls.size_of`."""
@@ -288,18 +287,6 @@ class Enlarges(Follows):
 
 class Passes(Place):
     """Nothing but its size is read, by places that follow it."""
-
-
-def _to_size(x: Tensor, convolution: Any, target: Callable[[Size], Size]) -> Tensor:
-    """Spectral pooling or its inverse to what `target` makes of the size, after a convolution if there is one."""
-    kernel = None
-    if convolution is not None:
-        x, kernel = take_in(x, convolution, "forward")
-    size = counted_size(x, kernel)
-    axes = tuple([SpectralAxis(n, h) for n, h in zip(size, target(size), strict=True)])
-    if kernel is None:
-        return resample(x, axes)
-    return resample(x, axes, None, kernel, convolution.weight, convolution.bias)
 
 
 def _words(sizes: Sequence[Any]) -> str:

@@ -99,7 +99,10 @@ class HasStride(nn.Module):
         stride: Any = self.stride
         if hasattr(stride, "to_local"):
             stride = stride.to_local()
-        if stride.is_meta:
+        if stride.is_cpu and isinstance(stride, nn.Parameter) and stride.numel() == len(self._start):
+            values = tuple(stride.detach().tolist())
+            self.__dict__["_last"] = values
+        elif stride.is_meta:
             values = self._start
         elif torch._C._are_functorch_transforms_active():  # its tensors have no address
             values = _values(stride)

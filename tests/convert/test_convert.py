@@ -459,16 +459,33 @@ def test_function_calls_in_branches():
     assert model(x2d(32, 32), kind="none").shape[2:] == (32, 32)
 
 
-def test_function_calls_of_a_function_stay():
-    def helper(x):
-        return F.max_pool2d(x, 2)
+class Within(nn.Module):
+    """A function that is given to it calls torch."""
 
-    class Within(nn.Module):
-        def forward(self, x):
-            return helper(x)
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
 
-    plan = convert_(Within(), x2d())
-    assert "within another function; make it a module" in plan.stays[0].why
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)),
+        lambda x: F.avg_pool2d(x, 2),
+        lambda x: F.lp_pool2d(x, 2, 2),
+    ],
+    ids=["slice", "average", "power"],
+)
+def test_function_calls_within_a_function(function):
+    model = Within(function)
+    plan = convert_(model, x2d())
+    assert [(change.role, change.how) for change in plan.changes] == [("learn", "call")]
+    assert model(x2d()).shape == function(x2d()).shape
+    set_strides(model, 1.6)
+    assert model(x2d(32, 32)).shape[2:] == (20, 20)
 
 
 def test_user_hooks_flags_dtypes_survive():

@@ -4,35 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from anystride.convert.groups import Groups
 from anystride.convert.operations import FILTERS
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import check
 from anystride.convert.roles import Conflict, Roles, name_of
-from anystride.convert.sites import InPlace, Site, SiteKey, Survey, is_stride, pads_by_stride
+from anystride.convert.sites import InPlace, Site, SiteKey, Survey, is_stride, larger, pads_by_stride
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
 from anystride.convert.trials import InTheWayError
 from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.resample import CHILD
-from anystride.trees import map_tensors
 from anystride.unstrided import UnknownFunctionError
 
 AXES = ("depth", "height", "width")
-
-
-def larger(example: Any) -> Any:
-    """An example whose maps are twice as long along each spatial axis."""
-
-    def twice(value: Tensor) -> Tensor:
-        if value.dim() < 2:
-            return value
-        first = 1 if value.dim() == 2 else 2
-        return value.repeat(*[1] * first, *[2] * (value.dim() - first))
-
-    return map_tensors(twice, example)
 
 
 class Planner:

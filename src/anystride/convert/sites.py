@@ -12,6 +12,7 @@ from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
 from anystride.hosts import roles_of
 from anystride.resample import CHILD, Place
+from anystride.trees import map_tensors
 from anystride.unstrided import name_of
 
 SiteKey = tuple[str, int]
@@ -87,6 +88,18 @@ def common_start(a: Sequence[T], b: Sequence[T]) -> tuple[T, ...]:
     while shared < min(len(a), len(b)) and a[shared] == b[shared]:
         shared += 1
     return tuple(a[:shared])
+
+
+def larger(example: Any) -> Any:
+    """An example whose maps are twice as long along each spatial axis."""
+
+    def twice(value: Tensor) -> Tensor:
+        if value.dim() < 2:
+            return value
+        first = 1 if value.dim() == 2 else 2
+        return value.repeat(*[1] * first, *[2] * (value.dim() - first))
+
+    return map_tensors(twice, example)
 
 
 def spatial(x: Tensor, axes: int, dims: Sequence[int] | None) -> tuple[int, ...]:

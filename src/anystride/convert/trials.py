@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from anystride.convert.groups import Groups, Resolution
-from anystride.convert.operations import GLUE, describe
+from anystride.convert.meetings import as_if_agreed, check_offsets, near
+from anystride.convert.operations import GLUE
 from anystride.convert.sites import Site, SiteExecution, SiteKey, spatial
 from anystride.execution import TAG, NeedsDataError, tensors
-from anystride.geometry import Geometry
 
 # From 11 on: no window, group or patch divides them by chance.
 PRIMES = [n for n in range(11, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]
@@ -197,7 +196,7 @@ class Trial(SiteExecution):
         other = self.groups.find(other)
         free = self.groups.free(other)
         if other[0] == "input":  # what comes from a padded input ends at the size of that
-            free = _near(size, self.groups.size[other]) and size not in {s.sizes[0][0] for s in self.sites.values()}
+            free = near(size, self.groups.size[other]) and size not in {s.sizes[0][0] for s in self.sites.values()}
         if free and len(self.groups.size[other]) == axes:
             where = (self.stack[-1][0] if self.stack else "") or "the model"
             self.groups.merge(root, other, f"{func.overloadpacket.__name__} in {where}")
@@ -224,7 +223,7 @@ class Trial(SiteExecution):
                 self.groups.merge(alike[0], root, f"{operation} in {where}")
             if alike:
                 self.tied = True
-                out = self._as_if_agreed(func, args, kwargs, maps)
+                out = as_if_agreed(func, args, kwargs, maps)
                 if out is not None:
                     return out
                 raise RefusedError
@@ -241,7 +240,7 @@ class Trial(SiteExecution):
             if len(alike) > 1:
                 return alike
         for a, b in itertools.combinations(roots, 2):
-            if len(size[a]) == len(size[b]) and _near(size[a], size[b]):
+            if len(size[a]) == len(size[b]) and near(size[a], size[b]):
                 return [a, b]
         return []
 
@@ -255,31 +254,6 @@ class Trial(SiteExecution):
             sources = {self.groups.find(item[2]) if item[2] in self.groups.parent else None for item in items}
             if keys and len(sources) == 1 and next(iter(sources)) in roots and root not in sources:
                 raise InTheWayError(sorted(keys), reason)
-
-    def _as_if_agreed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], maps: list[Tensor]) -> Any:
-        first = maps[0]
-        channels = 1
-        if func.overloadpacket is aten.cat:
-            channels = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % first.dim()
-        elif first.dim() != max(t.dim() for t in maps):
-            return None
-
-        def agree(value: Any) -> Any:
-            if not isinstance(value, Tensor) or not hasattr(value, TAG) or value.dim() != first.dim():
-                return value
-            shape = [
-                n if i == channels and func.overloadpacket is aten.cat else (n if n == 1 else wanted)
-                for i, (n, wanted) in enumerate(zip(value.shape, first.shape, strict=True))
-            ]
-            agreed = value.new_zeros(shape)
-            setattr(agreed, TAG, getattr(value, TAG))
-            return agreed
-
-        try:
-            out: Any = func(*tree_map(agree, args), **kwargs)
-        except Exception:
-            return None
-        return out
 
     def _latest_free(self) -> list[Resolution]:
         roots = [self.groups.find(item) for item in self.nodes]
@@ -298,21 +272,6 @@ class Trial(SiteExecution):
             raise error
         for root in roots:
             self.groups.fix(root, f"{where or 'the model'} refuses another size: {_first_line(error)}")
-
-
-def _near(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return all(abs(n - m) < min(n, m) / 3 for n, m in zip(a, b, strict=True))
-
-
-def check_offsets(func: Any, args: tuple[Any, ...], line: bool) -> None:
-    """Offsets of a deformable convolution have its output's size, which it does not ask of tensors without data."""
-    what = describe(func, args, {}, line) if func.overloadpacket.__name__ == "deform_conv2d" else None
-    if what is not None:
-        geometry = Geometry(what["stride"], what["span"], what["padding"])
-        size, offsets = args[0].shape[2:], tuple(args[2].shape[2:])
-        own = tuple([(n + b) // c for n, (_, b, c) in zip(size, map(geometry.step, range(2)), strict=True)])
-        if own != offsets:
-            raise RuntimeError(f"offsets of size {offsets} for an output of {own}")
 
 
 def _first_line(error: Exception) -> str:
