@@ -9,7 +9,12 @@ from field_entries import LARGE, SQUARE, Example, made, noise, several, table
 
 VISION, KORNIA, FACES = "torchvision.models", "kornia.feature", "facenet_pytorch"
 RETINA, ROI = ("head",), ("rpn.head", "backbone")
-FEW = {"rpn_post_nms_top_n_train": 16, "rpn_post_nms_top_n_test": 16, "box_batch_size_per_image": 16}
+FEW = {
+    "rpn_post_nms_top_n_train": 16,
+    "rpn_post_nms_top_n_test": 16,
+    "box_batch_size_per_image": 16,
+    "box_detections_per_img": 4,
+}
 SSD = {"weights": None, "weights_backbone": None, "num_classes": 2}
 
 
