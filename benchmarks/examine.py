@@ -141,7 +141,9 @@ def plan_difference(one: Plan, other: Plan) -> str:
         for key in left:
             if left[key] != right[key]:
                 return f"{left['name']!r} has {key} {left[key]!r} or {right[key]!r}"
-    return f"{len(a['changes'])} changes or {len(b['changes'])}; {a['notes']} or {b['notes']}"
+    if len(a["changes"]) != len(b["changes"]):
+        return f"{len(a['changes'])} changes or {len(b['changes'])}"
+    return next(f"{key} {a[key]!r} or {b[key]!r}" for key in a if a[key] != b[key])
 
 
 class Examination:

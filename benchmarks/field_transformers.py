@@ -103,7 +103,7 @@ TRANSFORMERS_ROWS = table(
     hf("WhisperForAudioClassification", "WhisperConfig", named(input_features=noise(((20, 200), (20, 240)))),
        num_mel_bins=20, max_source_positions=100, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
        d_model=16, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, vocab_size=20, pad_token_id=0),
-    hf("EncodecModel", "EncodecConfig", SOUND, num_filters=4, hidden_size=8, codebook_dim=8, codebook_size=16,
+    hf("EncodecModel", "EncodecConfig", SOUND, watch=("encoder",), num_filters=4, hidden_size=8, codebook_dim=8, codebook_size=16,
        upsampling_ratios=[4, 2, 2], num_lstm_layers=1, target_bandwidths=[24.0]),
     hf("DacModel", "DacConfig", SOUND, encoder_hidden_size=4, decoder_hidden_size=32, downsampling_ratios=[2, 4, 4],
        upsampling_ratios=[4, 4, 2], n_codebooks=2, codebook_size=16, codebook_dim=4),
