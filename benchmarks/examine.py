@@ -227,6 +227,12 @@ class Examination:
             return re.sub(r"\s+", " ", f"{type(failure).__name__}: {failure}")[:200]
         return ""
 
+    def depends(self, model: nn.Module, scale: int = 0) -> bool:
+        """Whether another input gives another output."""
+        torch.manual_seed(self.seed + 1)
+        other = self.network.example(scale)
+        return error(self.outputs(model, other), self.outputs(model, self.examples[scale])) > TOLERANCE
+
     def dense(self, scale: int, found: Sequence[Tensor]) -> list[bool]:
         """Which outputs have the spatial size of the largest input."""
         given = [t for t in tree_leaves(self.examples[scale]) if isinstance(t, Tensor) and t.dim() > 1]

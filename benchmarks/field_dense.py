@@ -40,8 +40,8 @@ def nnunet(name: str, dimensions: int, **kwargs: Any) -> Network:
     return Network(f"nnunet:{name} {dimensions}d", "dynamic_network_architectures", build, noise(sizes))
 
 
-def diffusers(name: str, example: Example, **kwargs: Any) -> Network:
-    return Network(f"diffusers:{name}", "diffusers", made("diffusers", name, **kwargs), example)
+def diffusers(name: str, example: Example, watch: tuple[str, ...] = (), **kwargs: Any) -> Network:
+    return Network(f"diffusers:{name}", "diffusers", made("diffusers", name, **kwargs), example, watch=watch)
 
 
 def denoising(channels: int = 3, frames: tuple[int, ...] = (), **more: Any) -> Example:
@@ -98,7 +98,8 @@ DENSE_ROWS = table(
               conditioning_embedding_out_channels=(8, 16, 16, 16), **STAGES, **LATENT),
     diffusers("AutoencoderKL", noise(SQUARE), layers_per_block=1, latent_channels=4, **ENCODER, **LATENT),
     diffusers("VQModel", noise(SQUARE), layers_per_block=1, num_vq_embeddings=16, **ENCODER, **LATENT),
-    diffusers("AutoencoderTiny", noise(SQUARE), encoder_block_out_channels=(8,) * 4, num_encoder_blocks=(1,) * 4,
+    diffusers("AutoencoderTiny", noise(SQUARE), watch=("encoder", "decoder"),
+              encoder_block_out_channels=(8,) * 4, num_encoder_blocks=(1,) * 4,
               decoder_block_out_channels=(8,) * 4, num_decoder_blocks=(1,) * 4),
     diffusers("AsymmetricAutoencoderKL", several(noise(SQUARE)), norm_num_groups=4, layers_per_down_block=1,
               layers_per_up_block=1, down_block_out_channels=(8, 16), up_block_out_channels=(8, 16), **ENCODER),

@@ -22,6 +22,21 @@ def made(module: str, name: str, *args: Any, **kwargs: Any) -> Build:
     return lambda: attrgetter(name)(importlib.import_module(module))(*args, **kwargs)
 
 
+def lively(build: Build) -> Build:
+    """The same with weights that signals survive, where the library's own let them fade."""
+
+    def again() -> nn.Module:
+        model = build()
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.kaiming_normal_(parameter.data)
+            elif name.endswith("weight"):
+                nn.init.ones_(parameter.data)
+        return model
+
+    return again
+
+
 def noise(sizes: Sequence[Sequence[int]]) -> Example:
     """A batch of two, at the first or second size."""
     return lambda scale: torch.randn(2, *sizes[scale])

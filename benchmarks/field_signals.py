@@ -3,7 +3,7 @@
 from typing import Any
 
 from examine import Network
-from field_entries import Example, made, noise, table
+from field_entries import Example, lively, made, noise, table
 
 BRAIN: dict[str, Any] = {"n_chans": 4, "n_outputs": 2, "n_times": 512}
 EEG = ((4, 512), (4, 640))
@@ -12,7 +12,8 @@ FEATURES = ((50, 40), (70, 40))
 
 
 def audio(name: str, sizes: Any, **kwargs: Any) -> Network:
-    return Network(f"torchaudio:{name}", "torchaudio", made("torchaudio.models", name, **kwargs), noise(sizes))
+    build = lively(made("torchaudio.models", name, **kwargs))
+    return Network(f"torchaudio:{name}", "torchaudio", build, noise(sizes))
 
 
 def brain(name: str, **kwargs: Any) -> Network:

@@ -6,14 +6,15 @@ from typing import Any
 from torch import nn
 
 from examine import Network
-from field_entries import LARGE, Example, named, noise, table
+from field_entries import LARGE, Example, lively, named, noise, table
 
 IMAGES = named(pixel_values=noise(LARGE))
 WAVES = ((4000,), (5000,))
 
 
 def hf(model: str, config: str, example: Example = IMAGES, backbone: tuple[str, dict[str, Any]] | None = None,
-       trains: bool = True, watch: tuple[str, ...] = (), **kwargs: Any) -> Network:  # fmt: skip
+       trains: bool = True, watch: tuple[str, ...] = (), fades: bool = False,
+       **kwargs: Any) -> Network:  # fmt: skip
     """A model of transformers from a configuration, for some with that of a backbone."""
 
     def build() -> nn.Module:
@@ -21,7 +22,7 @@ def hf(model: str, config: str, example: Example = IMAGES, backbone: tuple[str, 
         inner = {"backbone_config": getattr(library, backbone[0])(**backbone[1])} if backbone else {}
         return getattr(library, model)(getattr(library, config)(**inner, **kwargs))
 
-    return Network(f"transformers:{model}", "transformers", build, example, trains, watch)
+    return Network(f"transformers:{model}", "transformers", lively(build) if fades else build, example, trains, watch)
 
 
 RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1],
@@ -49,7 +50,7 @@ TRANSFORMERS_ROWS = table(
     hf("MobileNetV2ForImageClassification", "MobileNetV2Config", depth_multiplier=0.35),
     hf("MobileNetV2ForSemanticSegmentation", "MobileNetV2Config", depth_multiplier=0.35),
     hf("EfficientNetForImageClassification", "EfficientNetConfig", width_coefficient=0.5, depth_coefficient=0.5,
-       image_size=128, hidden_dim=640),
+       image_size=128, hidden_dim=640, fades=True),
     hf("SegformerForSemanticSegmentation", "SegformerConfig", hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1],
        num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16),
     hf("PvtForImageClassification", "PvtConfig", image_size=128, hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1],
@@ -103,7 +104,8 @@ TRANSFORMERS_ROWS = table(
     hf("WhisperForAudioClassification", "WhisperConfig", named(input_features=noise(((20, 200), (20, 240)))),
        num_mel_bins=20, max_source_positions=100, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16,
        d_model=16, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=16, vocab_size=20, pad_token_id=0),
-    hf("EncodecModel", "EncodecConfig", SOUND, watch=("encoder",), num_filters=4, hidden_size=8, codebook_dim=8, codebook_size=16,
+    hf("EncodecModel", "EncodecConfig", SOUND, watch=("encoder",), num_filters=4, hidden_size=8, codebook_dim=8,
+       codebook_size=16,
        upsampling_ratios=[4, 2, 2], num_lstm_layers=1, target_bandwidths=[24.0]),
     hf("DacModel", "DacConfig", SOUND, encoder_hidden_size=4, decoder_hidden_size=32, downsampling_ratios=[2, 4, 4],
        upsampling_ratios=[4, 4, 2], n_codebooks=2, codebook_size=16, codebook_dim=4),
