@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from examine import Network
-from field_entries import LARGE, SQUARE, Example, made, noise, several, table
+from field_entries import LARGE, SQUARE, Example, lively, made, noise, several, table
 
 VISION, KORNIA, FACES = "torchvision.models", "kornia.feature", "facenet_pytorch"
 RETINA, ROI = ("head",), ("rpn.head", "backbone")
@@ -116,5 +116,5 @@ VISION_ROWS = table(
     Network("open_clip:ModifiedResNet", "open_clip", made("open_clip.modified_resnet", "ModifiedResNet", **TOWER),
             noise(LARGE)),
     Network("efficientnet:b0", "efficientnet-pytorch",
-            made("efficientnet_pytorch", "EfficientNet.from_name", "efficientnet-b0", num_classes=4), noise(LARGE)),
+            lively(made("efficientnet_pytorch", "EfficientNet.from_name", "efficientnet-b0", num_classes=4)), noise(LARGE)),
 )  # fmt: skip
