@@ -74,6 +74,8 @@ class _ResampledConv(nn.Module):
         given: tuple[float, ...] = self.__dict__["stride"]
         if place is None:
             return given
+        if place.whole:
+            return given
         now = [float(step) for step in given]
         pool = getattr(place, "pool", None)
         if isinstance(pool, DiffStrideNd):

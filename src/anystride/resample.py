@@ -37,6 +37,7 @@ class Place(nn.Module):
         grows: whether the layer enlarges the map.
 
     Attributes:
+        whole: whether the convolution tells the stride that it had, in whole numbers.
         copies: whether the output is copied, because what comes next changes it in place and a gradient needs it.
         seen: spatial size of the last map and of what became of it, for `print(model)` alone.
         mode: of an interpolation that takes the layer's place.
@@ -55,7 +56,7 @@ class Place(nn.Module):
         enters: bool = False,
     ) -> None:
         super().__init__()
-        self.enters = enters
+        self.enters, self.whole = enters, False
         self.name, self.geometry, self.followed, self.grows, self.copies = name, geometry, followed, grows, False
         every = range(len(geometry.stride))
         self.axes = tuple(every if axes is None else axes)

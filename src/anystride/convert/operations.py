@@ -139,6 +139,12 @@ def _enlarging(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, An
     return found | {"mode": mode, "align_corners": named.get("align_corners")}
 
 
+def narrow(what: dict[str, Any], size: Sequence[int]) -> frozenset[int]:
+    """The axes along which a window without padding would soon be larger than a map of this size, if that shrank."""
+    spans = zip(size, what["span"], what["padding"], strict=True)
+    return frozenset([axis for axis, (n, k, p) in enumerate(spans) if 2 * p < k - 1 and 2 * n < 3 * (k - 2 * p)])
+
+
 def func_names(func: Any) -> list[str]:
     """Names of an operator's arguments."""
     return [argument.name for argument in func._schema.arguments]

@@ -90,6 +90,7 @@ class Plan:
         changes: one per place that changes the resolution, in the order of execution.
         method: "diffstride" or "spectral".
         ramp, smoothness, shared, grid: of the learned layers.
+        whole: whether converted convolutions tell the stride that they had, as the network computes with whole ones.
         macs: multiply-accumulates for the example before and after; None if they were not counted.
     """
 
@@ -99,6 +100,7 @@ class Plan:
     smoothness: float = 4.0
     shared: bool = False
     grid: int | str = "free"
+    whole: bool = False
     macs: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
 

@@ -41,6 +41,8 @@ class Planner:
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
         self.twice: set[str] = set()
+        # Whether converted convolutions tell the whole strides that they had, and not those that they learn.
+        self.whole = False
         # Of each output: how many examples it has, if that is how many the input has.
         self.rows: list[int] = []
         # By place, the spatial sizes that it gave in the converted model.
@@ -181,14 +183,13 @@ class Planner:
     def _plan(self) -> Plan:
         sites = {key: self.sites[key] for key in self.ways}
         runs = [lambda e, mode=mode: self._same_rows(self.run(e, mode)) for mode in self.training]
-        numbers = self.survey.known
-        ties = find_ties(runs, sites, self._held(), numbers=numbers)
+        ties = find_ties(runs, sites, self._held(), survey=self.survey)
         if self.meta and self.survey.indexes:
             real = lambda e: self._same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
-            ties = find_ties([real], sites, ties.groups, numbers=numbers)
+            ties = find_ties([real], sites, ties.groups, survey=self.survey)
         roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
-        return replace(self.settings, changes=changes)
+        return replace(self.settings, changes=changes, whole=self.whole)
 
     def _same_rows(self, output: Any) -> None:
         """A trial's output must have as many examples as the input: a view may have taken a larger map for more."""
@@ -230,6 +231,11 @@ class Planner:
             except UnknownFunctionError as error:
                 key = next(key for key in self.ways if name_of(key) == error.place)
                 self._leave(key, str(error))
+                return False
+            except (TypeError, ValueError):  # pads are computed from the strides of convolutions, and must be whole
+                if self.whole:
+                    raise
+                self.whole = True
                 return False
             self.twice |= seen.twice
             self.outputs.update(seen.outputs)

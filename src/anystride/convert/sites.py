@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from anystride.convert.operations import LOOKUPS, decimation, describe
+from anystride.convert.operations import LOOKUPS, decimation, describe, narrow
 from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
 from anystride.hosts import roles_of
@@ -186,6 +186,8 @@ class Survey(SiteExecution):
         self.several: set[str] = set()
         # Whether it looks something up: without data, an index out of range goes unnoticed.
         self.indexes = False
+        # Operations whose windows would not fit into a smaller map, with the axes.
+        self.narrow: dict[SiteKey, frozenset[int]] = {}
         self.visits = 0
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -194,15 +196,19 @@ class Survey(SiteExecution):
         for name, _ in self.stack:
             self.operations.setdefault(name, set()).add(func.overloadpacket.__name__)
         self.indexes |= func.overloadpacket in LOOKUPS
+        if at is not None and not at[1].get("grows"):
+            axes = narrow(at[1], spatial(args[0], len(at[1]["stride"]), at[1].get("dims")))
+            if axes and at[1]["kind"] == "convolution":
+                self.narrow[at[0]] = self.narrow.get(at[0], frozenset()) | axes
         if at is not None and max(at[1]["stride"]) > 1:
             key, what = at
-            axes, result = len(what["stride"]), tensors(out)[0]
+            count, result = len(what["stride"]), tensors(out)[0]
             if what["kind"] == "interpolation":  # by a fixed factor, which the operation need not say
-                sizes = zip(result.shape[-axes:], args[0].shape[-axes:], strict=True)
+                sizes = zip(result.shape[-count:], args[0].shape[-count:], strict=True)
                 what["stride"] = tuple([max(1, h // n) for h, n in sizes])
             site = self.sites.setdefault(key, Site(key[0], key[1], **what))
             site.strides.add(what["stride"])
-            self._add(site, spatial(args[0], axes, site.dims), spatial(result, axes, site.dims))
+            self._add(site, spatial(args[0], count, site.dims), spatial(result, count, site.dims))
         return out
 
     def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:

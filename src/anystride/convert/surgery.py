@@ -132,7 +132,7 @@ class Surgery:
             place = Shares(self._pool(change), change.leader, _geometry(leading), shift, **common)
         else:
             place = Leads(self._pool(change), **common)
-        place.copies = change.copies
+        place.copies, place.whole = change.copies, self.plan.whole
         return place.train(self.modules[change.name].training)
 
     def _pool(self, change: Change) -> Any:

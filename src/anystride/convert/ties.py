@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from anystride.convert.groups import Groups, Resolution
-from anystride.convert.sites import Site, SiteKey
+from anystride.convert.sites import Site, SiteKey, Survey
 from anystride.convert.trials import InTheWayError, RefusedError, Trial
 from anystride.execution import Execution, NeedsDataError
 
@@ -45,7 +45,7 @@ def find_ties(
     sites: dict[SiteKey, Site],
     groups: Groups | None = None,
     limit: int = 400,
-    numbers: dict[str, dict[Any, int]] | None = None,
+    survey: Survey | None = None,
 ) -> Ties:
     """Run until runs pass, and then free each axis that nothing forces.
 
@@ -54,7 +54,7 @@ def find_ties(
         sites: what may be given another size.
         groups: what is known already.
         limit: runs after which the search is given up.
-        numbers: of each owner's operations, as the survey gave them.
+        survey: the pass that found the sites.
 
     Raises:
         RuntimeError: the search did not end.
@@ -63,7 +63,7 @@ def find_ties(
     clean = 0
     for _ in range(limit):
         before = groups.state()
-        trials = _pass(runs, sites, groups, SCALES[clean % len(SCALES)], numbers)
+        trials = _pass(runs, sites, groups, SCALES[clean % len(SCALES)], survey)
         if trials is None:
             continue
         nodes = {item: key for trial in trials for item, key in trial.nodes.items()}
@@ -71,7 +71,7 @@ def find_ties(
         if not _learned(groups, before):
             clean += 1
             if clean == len(SCALES):
-                release(runs, sites, groups, numbers)
+                release(runs, sites, groups, survey)
                 calls: dict[Resolution, list[int]] = {}
                 for trial in trials:
                     for item, found in trial.items.items():
@@ -86,12 +86,12 @@ def _pass(
     sites: dict[SiteKey, Site],
     groups: Groups,
     scale: float,
-    numbers: dict[str, dict[Any, int]] | None,
+    survey: Survey | None,
 ) -> list[Trial] | None:
     """One trial in each mode; None if one was refused, and something was learned from it."""
     trials = []
     for run in runs:
-        trial = Trial(sites, groups, scale, numbers)
+        trial = Trial(sites, groups, scale, survey)
         try:
             run(trial)
         except RefusedError:
@@ -112,7 +112,7 @@ def _learned(groups: Groups, before: tuple[Any, ...]) -> bool:
     return known != before[0] or rest[:3] != list(before[1:4])
 
 
-def release(runs: Runs, sites: dict[SiteKey, Site], groups: Groups, numbers: dict[str, dict[Any, int]] | None) -> None:
+def release(runs: Runs, sites: dict[SiteKey, Site], groups: Groups, survey: Survey | None) -> None:
     """Free the axes of classes that a refusal fixed as a whole: where runs still pass, nothing forces them.
 
     All classes together first, along each axis, then one after the other.
@@ -128,7 +128,7 @@ def release(runs: Runs, sites: dict[SiteKey, Site], groups: Groups, numbers: dic
             groups.freed[root] = groups.freed[root] | {axis}
         during = groups.state()
         try:
-            passes = all(_pass(runs, sites, groups, scale, numbers) is not None for scale in SCALES)
+            passes = all(_pass(runs, sites, groups, scale, survey) is not None for scale in SCALES)
         except InTheWayError:
             passes = False
         if not passes or _learned(groups, during):

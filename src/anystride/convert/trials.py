@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from anystride.convert.groups import Groups, Resolution
 from anystride.convert.meetings import as_if_agreed, check_offsets, near
 from anystride.convert.operations import GLUE
-from anystride.convert.sites import Site, SiteExecution, SiteKey, spatial
+from anystride.convert.sites import Site, SiteExecution, SiteKey, Survey, spatial
 from anystride.execution import TAG, NeedsDataError, tensors
 
 # From 11 on: no window, group or patch divides them by chance.
@@ -42,9 +42,10 @@ class Trial(SiteExecution):
         sites: dict[SiteKey, Site],
         groups: Groups,
         scale: float,
-        numbers: dict[str, dict[Any, int]] | None = None,
+        survey: Survey | None = None,
     ) -> None:
-        super().__init__(numbers)
+        super().__init__(None if survey is None else survey.known)
+        self.narrow = {} if survey is None else survey.narrow
         self.sites, self.groups, self.scale = sites, groups, scale
         self.calls: dict[SiteKey, int] = {}
         # By item, its site and which of the site's calls it comes from.
@@ -60,6 +61,8 @@ class Trial(SiteExecution):
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         at = self.place(func, args, kwargs)
         site = None if at is None else self.sites.get(at[0])
+        if at is not None and at[0] in self.narrow and hasattr(args[0], TAG):
+            self._keep_wide(args[0], self.narrow[at[0]])
         try:
             if site is not None and site.whole:  # whatever the map's size
                 out = args[0].new_zeros(*args[0].shape[: -len(site.stride)], *site.sizes[0][1])
@@ -181,6 +184,14 @@ class Trial(SiteExecution):
         if out.dim() > 2 and root in self.labels:
             self.seen.setdefault(tuple(out.shape[-len(self.groups.size[root]) :]), root)
         return root
+
+    def _keep_wide(self, x: Tensor, axes: frozenset[int]) -> None:
+        """A window that covers nearly all of a map, without padding, needs the map's size along these axes."""
+        root = self.groups.find(getattr(x, TAG))
+        if self.groups.moves(root) & axes:
+            where = (self.stack[-1][0] if self.stack else "") or "the model"
+            self.groups.fix(root, f"the kernel of {where} covers the map", axes)
+            raise RefusedError
 
     def _find_glue(self, x: Tensor, out: Any, func: Any) -> None:
         """A map that padding or a slice brings to the size of another class was to meet it: tie the two."""
