@@ -50,11 +50,13 @@ class Geometry(NamedTuple):
     ceil: bool = False
 
     def missing(self, size: Sequence[int]) -> list[int]:
-        """Samples by which the last windows of a `ceil` layer reach beyond its padding, for an input of `size`."""
-        if not self.ceil:
-            return [0] * len(self.stride)
-        lengths = zip(size, self.stride, self.span, self.padding, strict=True)
-        return [max(0, -(-(n + 2 * p - k) // s) * s + k - (n + 2 * p)) for n, s, k, p in lengths]
+        """Samples by which windows reach beyond the padding, for an input of `size`: the last ones of a `ceil` layer,
+        and the only one where the map has become smaller than a window.
+        """
+        each_axis = list(zip(size, self.stride, self.span, self.padding, strict=True))
+        if not self.ceil or self.same:
+            return [0 if self.same else max(0, k - n - 2 * p) for n, _, k, p in each_axis]
+        return [max(0, -(-(n + 2 * p - k) // s) * s + k - (n + 2 * p), k - n - 2 * p) for n, s, k, p in each_axis]
 
     def unstrided(self, size: Sequence[int]) -> Size:
         """Size that the layer gives at stride 1 for an input of `size`."""

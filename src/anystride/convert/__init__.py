@@ -3,7 +3,7 @@
 The story, a file each: *find* what changes the resolution by running the model once (`operations`, `sites`), *tie* what
 must agree by running it at sizes that do not (`trials`, `ties`, `groups`), *plan* who leads, shares, follows, keeps or
 stays (`planner`, `roles`, `plan`), *carry out* the plan (`surgery`, `rewrite`), *count* what it costs (`counting`), and
-*accept* or undo it.
+*accept* or undo it (`acceptance`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from anystride.checks import check_choice, check_grid, check_smoothness
+from anystride.convert.acceptance import Acceptance
 from anystride.convert.plan import Plan
 from anystride.convert.planner import Planner
 from anystride.convert.surgery import Surgery
@@ -97,14 +98,14 @@ def convert_(
     while True:
         plan = planner.plan().grouped(tied)  # tie and plan
         with Surgery(model, plan) as surgery:  # carry out
-            if not planner.runs():
+            acceptance = Acceptance(planner, plan, surgery.places)
+            if not (acceptance.runs() and acceptance.as_before() and acceptance.moves()):  # accept, or undo
                 continue
             after = multiply_accumulates(model, example_input)  # count
-            plan = replace(plan, changes=surgery.changes(planner.outputs), macs=(before, after))
-            if planner.accepts(plan):  # accept, or undo
-                if not dry_run:
-                    surgery.keep()
-                return plan
+            changes, notes = surgery.changes(acceptance.outputs), (*plan.notes, *acceptance.notes())
+            if not dry_run:
+                surgery.keep()
+            return replace(plan, changes=changes, notes=notes, macs=(before, after))
 
 
 @torch.inference_mode(False)

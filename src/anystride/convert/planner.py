@@ -10,14 +10,13 @@ from anystride.convert.groups import Groups
 from anystride.convert.operations import FILTERS
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import check
-from anystride.convert.roles import Conflict, Roles, name_of
-from anystride.convert.sites import InPlace, Site, SiteKey, Survey, is_stride, larger, pads_by_stride
+from anystride.convert.roles import Conflict, Roles
+from anystride.convert.sites import Site, SiteKey, Survey, is_stride, larger, pads_by_stride
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
 from anystride.convert.trials import InTheWayError
 from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.resample import CHILD
-from anystride.unstrided import UnknownFunctionError
 
 AXES = ("depth", "height", "width")
 
@@ -40,7 +39,6 @@ class Planner:
         self.meta = True
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
-        self.twice: set[str] = set()
         # Whether converted convolutions tell the whole strides that they had, and not those that they learn.
         self.whole = False
         # Of each output: how many examples it has, if that is how many the input has.
@@ -171,10 +169,10 @@ class Planner:
             try:
                 return self._plan()
             except Conflict as conflict:
-                self._leave(conflict.key, str(conflict))
+                self.leave(conflict.key, str(conflict))
             except InTheWayError as error:
                 for key in error.keys:
-                    self._leave(key, str(error))
+                    self.leave(key, str(error))
             except NeedsDataError:
                 if not self.meta:
                     raise
@@ -182,16 +180,16 @@ class Planner:
 
     def _plan(self) -> Plan:
         sites = {key: self.sites[key] for key in self.ways}
-        runs = [lambda e, mode=mode: self._same_rows(self.run(e, mode)) for mode in self.training]
+        runs = [lambda e, mode=mode: self.same_rows(self.run(e, mode)) for mode in self.training]
         ties = find_ties(runs, sites, self._held(), survey=self.survey)
         if self.meta and self.survey.indexes:
-            real = lambda e: self._same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
+            real = lambda e: self.same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
             ties = find_ties([real], sites, ties.groups, survey=self.survey)
         roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
         return replace(self.settings, changes=changes, whole=self.whole)
 
-    def _same_rows(self, output: Any) -> None:
+    def same_rows(self, output: Any) -> None:
         """A trial's output must have as many examples as the input: a view may have taken a larger map for more."""
         found = tensors(output)
         if len(found) == len(self.rows):
@@ -217,49 +215,8 @@ class Planner:
         groups.held_sites = {key: self.held[key[0]] for key in self.ways if key[0] in self.held}
         return groups
 
-    def runs(self) -> bool:
-        """Run the converted model in each mode, to see whose output what comes next changes in place.
-
-        Returns:
-            Whether it runs; a place that no function can stand at is left out from now on.
-        """
-        self.outputs.clear()
-        for mode in reversed(self.training):
-            seen = InPlace()
-            try:
-                self.run(seen, mode)
-            except UnknownFunctionError as error:
-                key = next(key for key in self.ways if name_of(key) == error.place)
-                self._leave(key, str(error))
-                return False
-            except (TypeError, ValueError):  # pads are computed from the strides of convolutions, and must be whole
-                if self.whole:
-                    raise
-                self.whole = True
-                return False
-            self.twice |= seen.twice
-            self.outputs.update(seen.outputs)
-        return True
-
-    def accepts(self, plan: Plan) -> bool:
-        """Whether all maps have the sizes that they had; a place that gives another one is left out from now on."""
-        for change in [change for change in plan.replaced if change.key in self.twice]:
-            self._leave(key_of(change), "it runs all its children, and would run the operator twice")
-            return False
-        if plan.method == "diffstride" and plan.ramp == "outer":
-            return True
-        wrong = [key_of(change) for change in plan.replaced if not self._as_before(change)]
-        if wrong:
-            self._leave(wrong[0], "its form at stride 1 gives maps of another size")
-        return not wrong
-
-    def _as_before(self, change: Change) -> bool:
-        """Whether a place gave the sizes that were there before the conversion."""
-        now = self.outputs.get(change.key, [])
-        before = [size for _, size in self.sites[key_of(change)].sizes]
-        return change.how == "note" or now == before[: len(now)]
-
-    def _leave(self, key: SiteKey, reason: str) -> None:
+    def leave(self, key: SiteKey, reason: str) -> None:
+        """Leave a site as it is, and say why."""
         del self.ways[key]
         self.reasons[key] = reason
 
@@ -288,8 +245,3 @@ class Planner:
             align_corners=site.align_corners if enlarges else None,
             **role,
         )
-
-
-def key_of(change: Change) -> SiteKey:
-    """The site that a change is for."""
-    return change.name, change.index

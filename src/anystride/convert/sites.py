@@ -246,6 +246,8 @@ class InPlace(Execution):
         self.twice: set[str] = set()
         # By place, the spatial size of each of its outputs.
         self.outputs: dict[str, list[tuple[int, ...]]] = {}
+        # Places in the order in which they ran.
+        self.order: list[str] = []
         self._ran: list[set[nn.Module]] = [set()]
 
     def entered(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -265,6 +267,7 @@ class InPlace(Execution):
         self._ran.pop()
         if isinstance(module, Place):
             setattr(output, TAG, module)
+            self.order.append(module.name)
             self.outputs.setdefault(module.name, []).append(tuple(output.shape[2:]))
             around = self.stack[-2][1]
             if module in self._ran[-1] and around._modules.get(CHILD) is module and "output" in roles_of(around):

@@ -1,0 +1,140 @@
+"""Whether a converted model does what it did, also at other strides; what is in the way is left out then."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from anystride.convert.plan import Change, Plan
+from anystride.convert.planner import Planner
+from anystride.convert.sites import InPlace, SiteKey
+from anystride.execution import NeedsDataError, tensors
+from anystride.layers import DiffStrideNd
+from anystride.resample import Place
+from anystride.unstrided import UnknownFunctionError
+
+# Strides in relation to those at the start, at which a converted model must run, too.
+FACTORS = (0.75, 1.35)
+
+
+class Acceptance:
+    """Checks of one plan that has been carried out.
+
+    Args:
+        planner: made the plan, and is told what to leave out.
+        plan: the plan.
+        places: what stands at each place, by its key.
+    """
+
+    def __init__(self, planner: Planner, plan: Plan, places: dict[str, Place]) -> None:
+        self.planner, self.plan, self.places = planner, plan, places
+        # By place, the spatial sizes that it gave at the strides of the start.
+        self.outputs: dict[str, list[tuple[int, ...]]] = {}
+        self.twice: set[str] = set()
+        self.start: list[Tensor] = []
+
+    def runs(self) -> bool:
+        """Run the model in each mode; see also whose output what comes next changes in place."""
+        for mode in reversed(self.planner.training):
+            seen = InPlace()
+            try:
+                self.start = tensors(self.planner.run(seen, mode))
+            except UnknownFunctionError as error:
+                return self._leave(error.place, str(error))
+            except (TypeError, ValueError):  # pads are computed from the strides of convolutions, and must be whole
+                if self.planner.whole:
+                    raise
+                self.planner.whole = True
+                return False
+            self.twice |= seen.twice
+            self.outputs.update(seen.outputs)
+        return True
+
+    def as_before(self) -> bool:
+        """Whether all maps have the sizes that they had."""
+        for change in self.plan.replaced:
+            if change.key in self.twice:
+                return self._leave(change.key, "it runs all its children, and would run the operator twice")
+        if self.plan.method == "diffstride" and self.plan.ramp == "outer":
+            return True
+        for change in self.plan.replaced:
+            now = self.outputs.get(change.key, [])
+            before = [size for _, size in self.planner.sites[key_of(change)].sizes]
+            if change.how != "note" and now != before[: len(now)]:
+                return self._leave(change.key, "its form at stride 1 gives maps of another size")
+        return True
+
+    def moves(self) -> bool:
+        """Whether the model runs at other strides, for as many examples; if so, what it then gives is noted."""
+        pools = {m for place in self.places.values() for m in place.modules() if isinstance(m, DiffStrideNd)}
+        self.found: list[list[Tensor]] = []
+        for factor in FACTORS if pools else ():
+            seen = InPlace()
+            with _moved(pools, factor):
+                try:
+                    output = self.planner.run(seen, False)
+                    self.planner.same_rows(output)
+                except NeedsDataError:
+                    raise
+                except Exception as error:
+                    reason = str(error).strip().splitlines() or [type(error).__name__]
+                    learned = [
+                        name
+                        for name in seen.order
+                        if isinstance(getattr(self.places[name], "pool", None), DiffStrideNd)
+                    ]
+                    if not learned:
+                        raise
+                    return self._leave(learned[-1], f"at other strides what follows refuses: {reason[0][:160]}")
+            self.found.append(tensors(output))
+        return True
+
+    def notes(self) -> tuple[str, ...]:
+        """What follows the strides that should perhaps not."""
+        inputs = {tuple(x.shape[-axes:]) for x in tensors(self.planner.example) for axes in range(1, x.dim() - 1)}
+        notes = []
+        for number, start in enumerate(self.start):
+            others = [found[number].shape for found in self.found if number < len(found)]
+            other = next((shape for shape in others if shape != start.shape and len(shape) == start.dim()), None)
+            if other is None or start.dim() < 3:
+                continue
+            axes = start.dim() - 2
+            was, now = ("x".join(map(str, shape[-axes:])) for shape in (start.shape, other))
+            if tuple(start.shape[-axes:]) in inputs and any(site.grows for site in self.planner.sites.values()):
+                notes.append(
+                    f"output {number} had the input's size, {was}, and has another one at other strides ({now}): "
+                    "nothing ties its decoder to the input; leave downsampling out with filter=, or resize the output"
+                )
+                warnings.warn(f"convert_: {notes[-1]}", stacklevel=4)
+            else:
+                notes.append(f"output {number} follows the strides: {was} at the start, {now} at others")
+        return tuple(notes)
+
+    def _leave(self, name: str, reason: str) -> bool:
+        change = next(change for change in self.plan.changes if change.key == name)
+        for other in self.plan.changes:  # one stride, one fate
+            if other.key == name or (change.group is not None and other.group == change.group):
+                self.planner.leave(key_of(other), reason)
+        return False
+
+
+@contextlib.contextmanager
+def _moved(pools: Sequence[DiffStrideNd] | set[DiffStrideNd], factor: float) -> Iterator[None]:
+    """Strides other than at the start, for a while."""
+    before = {pool: pool.stride.detach().clone() for pool in pools}
+    try:
+        with torch.no_grad():
+            for pool, stride in before.items():
+                pool.stride.copy_((stride * factor).clamp_min(1.05))
+        yield
+    finally:
+        with torch.no_grad():
+            for pool, stride in before.items():
+                pool.stride.copy_(stride)
+
+
+def key_of(change: Change) -> SiteKey:
+    """The site that a change is for."""
+    return change.name, change.index
