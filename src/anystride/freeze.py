@@ -242,7 +242,10 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
 
 def _exchange(root: nn.Module, layer: Any, frozen: FrozenLayer) -> None:
     """Put a frozen layer in the place of the converted one, which becomes what it was, and a part of it."""
+    told = {name: getattr(layer, name) for name in vars(layer) if name not in vars(frozen) and not name.startswith("_")}
     put_off(layer)
+    for name, value in told.items():  # a network may ask for what the layer told, and for what it was given
+        setattr(frozen, name, value)
     if isinstance(frozen, FrozenConv):
         layer.stride = layer.resample.layer_stride
         if frozen.how is not None:

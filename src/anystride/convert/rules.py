@@ -50,30 +50,32 @@ class Rules:
         chain = self._chain(item, axis, len(self.groups.order))
         if chain is None:
             return fixed
-        root, steps = chain
-        rule = SizeRule(self.input(self.groups.size[root]), axis, len(self.groups.size[root]), steps)
-        if rule.apply(self.groups.size[root][axis]) != fixed:
+        root, along, steps = chain
+        given = self.groups.size[root]
+        rule = SizeRule(self.input(given), along, len(given), steps)
+        if rule.apply(given[along]) != fixed:
             return fixed
-        other = self.other().get(key)
-        number = self.ties.calls[item][0]
+        other, number = self.other().get(key), self.ties.calls[item][0]
         if other is not None and number < len(other.sizes):
             # In the larger run each input is twice as long.
             found = other.sizes[number][1]
-            if axis >= len(found) or rule.apply(2 * self.groups.size[root][axis]) != found[axis]:
+            if axis >= len(found) or rule.apply(2 * given[along]) != found[axis]:
                 return fixed
         return rule
 
-    def _chain(
-        self, item: Resolution, axis: int, depth: int
-    ) -> tuple[Resolution, tuple[tuple[int, int, int], ...]] | None:
-        """The input that an item's size comes from, and the steps from there."""
-        source = self.ties.sources.get(item)
-        if source is None or depth == 0 or axis >= len(self.groups.size[source]):
+    def _chain(self, item: Resolution, axis: int, depth: int) -> tuple[Resolution, int, Steps] | None:
+        """The input that an item's size comes from, its axis, and the steps from there."""
+        source, size = self.ties.sources.get(item), self.groups.size[item]
+        if source is None or depth == 0:
+            return None
+        # An axis before the others may have been folded into the batch.
+        along = axis + len(self.groups.size[source]) - len(size)
+        if along < 0:
             return None
         site = self.sites[self.nodes[item]]
         number = min(self.ties.calls[item][0], len(site.sizes) - 1)
         before, after = (size[axis] for size in site.sizes[number])
-        between = before - self.groups.size[source][axis]
+        between = before - self.groups.size[source][along]
         steps: Steps = ((1, between, 1),) if between else ()
         if site.grows:
             factor = site.stride[axis] if "convolution" in site.kind else max(1, after // before)
@@ -82,10 +84,10 @@ class Rules:
             same = pads_by_stride(self.modules[site.owner])
             steps += (Geometry(site.stride, site.span, site.padding, same, site.ceil).step(axis),)
         if source[0] == "input":
-            return source, steps
+            return source, along, steps
         first = self.classes.get(source)
-        before_it = None if not first else self._chain(first[0], axis, depth - 1)
-        return None if before_it is None else (before_it[0], before_it[1] + steps)
+        before_it = None if not first else self._chain(first[0], along, depth - 1)
+        return None if before_it is None else (*before_it[:2], before_it[2] + steps)
 
     def input(self, size: tuple[int, ...]) -> str:
         """Which of the model's inputs has a size: INPUT for the first with so many axes, else INPUT and its path."""

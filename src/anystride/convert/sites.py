@@ -10,12 +10,16 @@ from torch.overrides import TorchFunctionMode
 from anystride.convert.operations import LOOKUPS, decimation, describe, narrow
 from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
+from anystride.frozen import Frozen, FrozenLayer, FrozenPlace
 from anystride.hosts import roles_of
+from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.resample import CHILD, Place
 from anystride.trees import map_tensors
 from anystride.unstrided import name_of
 
 SiteKey = tuple[str, int]
+# What they run is theirs: a convolution that goes with an operator may have a stride of its own.
+_LEARNED = (Place, DiffStrideNd, SpectralPoolNd, Frozen, FrozenLayer, FrozenPlace)
 T = TypeVar("T")
 
 
@@ -78,6 +82,8 @@ def pads_by_stride(module: nn.Module) -> bool:
 
 def is_stride(stride: Any, values: tuple[int, ...]) -> bool:
     """Whether an attribute says these strides: one for all axes, or one each."""
+    if not isinstance(stride, (int, tuple, list)):
+        return False
     given = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
     return given == values[-len(given) :] or given * len(values) == values
 
@@ -164,7 +170,7 @@ class SiteExecution(Execution):
     def place(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[SiteKey, dict[str, Any]] | None:
         """Key and description if this operation belongs to a family of sites, at whatever stride."""
         what = describe(func, args, kwargs, self.line) if self.stack else None
-        if what is None:
+        if what is None or any(isinstance(module, _LEARNED) for _, module in self.stack):
             return None
         name, module = self.stack[-1]
         found = None if type(module).__module__.startswith("torch.nn.modules.conv") else find(module)
