@@ -24,6 +24,14 @@ E = TypeVar("E", bound="Execution")
 aten = torch.ops.aten
 
 
+# Torch takes them apart where there is no data, which is half of the time that a pass takes.
+_NORMS = {aten.native_batch_norm.default, aten._native_batch_norm_legit.default}
+
+
+def _normalised(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+
+
 class NeedsDataError(RuntimeError):
     """A model looks at values, and cannot run on tensors without data. This says nothing about sizes."""
 
@@ -49,6 +57,8 @@ class Execution(TorchDispatchMode):
         Raises:
             NeedsDataError: it refuses tensors without data, whatever their sizes.
         """
+        if func in _NORMS and args[0].is_meta and args[3] is not None and args[3].shape[0] == args[0].shape[1]:
+            return _normalised(args[0])
         try:
             return func(*args, **kwargs)
         except Exception as error:

@@ -2,15 +2,15 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystride.convert.plan import Change, Plan
 from anystride.convert.planner import Planner
 from anystride.convert.sites import InPlace, SiteKey
-from anystride.execution import NeedsDataError, tensors
+from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.layers import DiffStrideNd
 from anystride.resample import Place
 from anystride.unstrided import UnknownFunctionError
@@ -68,7 +68,7 @@ class Acceptance:
 
     def moves(self) -> bool:
         """Whether the model runs at other strides, for as many examples; if so, what it then gives is noted."""
-        pools = {m for place in self.places.values() for m in place.modules() if isinstance(m, DiffStrideNd)}
+        pools = _pools(self.places)
         self.found: list[list[Tensor]] = []
         for factor in FACTORS if pools else ():
             seen = InPlace()
@@ -109,8 +109,31 @@ class Acceptance:
                 )
                 warnings.warn(f"convert_: {notes[-1]}", stacklevel=4)
             else:
+                was, now = ("x".join(map(str, shape[1:])) for shape in (start.shape, other))
                 notes.append(f"output {number} follows the strides: {was} at the start, {now} at others")
-        return tuple(notes)
+        return (*notes, *self._constant_strides())
+
+    def _constant_strides(self) -> tuple[str, ...]:
+        """Heads that multiply the positions of a map by a constant: without weights, results move with the strides."""
+        pools = _pools(self.places)
+        if not self.planner.positions or not pools:
+            return ()
+        tops = []
+        for factor in (1.0, *FACTORS):
+            with _without_weights(self.planner.model), _moved(pools, factor):
+                found = tensors(self.planner.run(Execution(), False, meta=False))
+            tops.append([float(t.abs().max()) if t.is_floating_point() and t.numel() else 0.0 for t in found])
+        start, *others = tops
+        moved = any(abs(b - a) > 0.1 * a for other in others for a, b in zip(start, other, strict=False) if a > 0)
+        if not moved:
+            return ()
+        names = ", ".join(repr(name or "the model") for name in sorted(self.planner.positions))
+        text = (
+            f"{names}: positions of a map are multiplied by a constant, which no longer fits once strides move (boxes "
+            "would be wrong): leave the downsampling before it out with filter=, or compute it from the map's size"
+        )
+        warnings.warn(f"convert_: {text}", stacklevel=5)
+        return (text,)
 
     def _leave(self, name: str, reason: str) -> bool:
         change = next(change for change in self.plan.changes if change.key == name)
@@ -120,8 +143,26 @@ class Acceptance:
         return False
 
 
+def _pools(places: dict[str, Place]) -> set[DiffStrideNd]:
+    return {m for place in places.values() for m in place.modules() if isinstance(m, DiffStrideNd)}
+
+
 @contextlib.contextmanager
-def _moved(pools: Sequence[DiffStrideNd] | set[DiffStrideNd], factor: float) -> Iterator[None]:
+def _without_weights(model: nn.Module) -> Iterator[None]:
+    """All parameters at zero for a while, but for strides."""
+    kept = [(m._parameters, name, p) for m in model.modules() for name, p in m._parameters.items() if p is not None]
+    kept = [each for each in kept if each[1] != "stride" or each[2].dim() != 1]
+    try:
+        for store, name, parameter in kept:
+            store[name] = nn.Parameter(torch.zeros_like(parameter), False)
+        yield
+    finally:
+        for store, name, parameter in kept:
+            store[name] = parameter
+
+
+@contextlib.contextmanager
+def _moved(pools: set[DiffStrideNd], factor: float) -> Iterator[None]:
     """Strides other than at the start, for a while."""
     before = {pool: pool.stride.detach().clone() for pool in pools}
     try:

@@ -39,6 +39,7 @@ class Planner:
         self.meta = True
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
+        self.positions: frozenset[str] = frozenset()
         # Whether converted convolutions tell the whole strides that they had, and not those that they learn.
         self.whole = False
         # Of each output: how many examples it has, if that is how many the input has.
@@ -185,6 +186,7 @@ class Planner:
         if self.meta and self.survey.indexes:
             real = lambda e: self.same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
             ties = find_ties([real], sites, ties.groups, survey=self.survey)
+        self.positions = ties.positions
         roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
         return replace(self.settings, changes=changes, whole=self.whole)

@@ -29,12 +29,14 @@ class Ties(NamedTuple):
         nodes: the site of each item.
         sources: the class that each item's input has, where it is one.
         calls: which of its site's calls each item comes from.
+        positions: modules that number the positions of a map.
     """
 
     groups: Groups
     nodes: dict[Resolution, SiteKey]
     sources: dict[Resolution, Resolution]
     calls: dict[Resolution, list[int]]
+    positions: frozenset[str]
 
 
 Runs = Sequence[Callable[[Execution], None]]
@@ -63,7 +65,8 @@ def find_ties(
     clean = 0
     for _ in range(limit):
         before = groups.state()
-        trials = _pass(runs, sites, groups, SCALES[clean % len(SCALES)], survey)
+        # Most is learned in the first mode; the others are asked once that passes.
+        trials = _pass(runs if clean else runs[:1], sites, groups, SCALES[clean % len(SCALES)], survey)
         if trials is None:
             continue
         nodes = {item: key for trial in trials for item, key in trial.nodes.items()}
@@ -77,7 +80,8 @@ def find_ties(
                     for item, found in trial.items.items():
                         calls[item] = max(calls.get(item, []), found, key=len)
                 sources = {item: groups.find(item[2]) for item in nodes if item[2] in groups.parent}
-                return Ties(groups, nodes, sources, calls)
+                positions = frozenset[str]().union(*(trial.positions for trial in trials))
+                return Ties(groups, nodes, sources, calls, positions)
     raise RuntimeError(f"no set of sizes was found at which the model runs, in {limit} runs; use filter or groups")
 
 

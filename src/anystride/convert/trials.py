@@ -55,11 +55,15 @@ class Trial(SiteExecution):
         # Sizes that maps of a class have had.
         self.seen: dict[tuple[int, ...], Resolution] = {}
         self.last: Resolution | None = None
+        # Modules that number the positions of a map.
+        self.positions: set[str] = set()
         # After a tie, maps of one class still have the sizes of two in this pass: a refusal then says nothing new.
         self.tied = False
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         at = self.place(func, args, kwargs)
+        if func.overloadpacket is aten.arange and any(n in size for n in args for size in self.labels.values()):
+            self.positions.add(self.stack[-1][0] if self.stack else "")
         site = None if at is None else self.sites.get(at[0])
         if at is not None and at[0] in self.narrow and hasattr(args[0], TAG):
             self._keep_wide(args[0], self.narrow[at[0]])
