@@ -96,7 +96,7 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         if isinstance(frozen, FrozenLayer):
             _exchange(root, parent, frozen)
         elif frozen is None:
-            if roles_of(parent):
+            if all(isinstance(role, str) for role in roles_of(parent)[-1:]) and roles_of(parent):
                 put_off(parent)
             delattr(parent, name)
         else:

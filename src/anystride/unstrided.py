@@ -92,7 +92,9 @@ def call(self: nn.Module, child: str, function: Any, *args: Any, **kwargs: Any) 
     Raises:
         RuntimeError: the function has another stride than when the network was converted, or no form at stride 1.
     """
-    place: Any = self._modules[child]
+    place: Any = self._modules.get(child)
+    if place is None:  # what only read its size is gone from a frozen network
+        return function(*args, **kwargs)
     if place.mode is not None and function in (*ARGUMENTS, *INTERPOLATES):
         given = {**dict(zip(("input", "size", "scale_factor"), args, strict=False)), **kwargs}
         if function in INTERPOLATES and given.get("size") is not None:
@@ -153,7 +155,12 @@ class _Within(TorchFunctionMode):
 
 def decimate(self: nn.Module, child: str, x: Tensor, index: Any) -> Tensor:
     """`x[index]` in a `forward`, its steps left to the place that is registered as `child`."""
-    place: Any = self._modules[child]
+    place: Any = self._modules.get(child)
+    if place is None:
+        return x[index]
+    if place.grows and place.mode is None:  # others follow the size that a mask has
+        place(x[index].float())
+        return x[index]
     if place.mode is not None:
         return place(x.float()).to(x.dtype)  # type: ignore[no-any-return]
     found = steps_of(x, index)
