@@ -44,10 +44,10 @@ def examine(network: Network, steps: Sequence[str], send: Callable[[Any], None])
     record["parameters"] = sum(p.numel() for p in plain.parameters())
     if refused := case.refuses(plain, 0):
         return record | {"plain": refused}
-    plain = case.built()
-    case.before = [case.outputs(plain, x)]
     if not case.depends(plain):
         return record | {"plain": "its output does not depend on its input"}
+    plain = case.built()
+    case.before = [case.outputs(plain, x)]
     case.refused = case.refuses(plain, 1)
     record["other_sizes"] = not case.refused
     if not case.refused:

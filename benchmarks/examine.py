@@ -179,8 +179,8 @@ class Examination:
                     call(other.train(self.network.trains), self.examples[0])
             except Exception:  # it refuses, and will say so
                 other = model
-            kept = ("running_mean", "running_var")
-            self._statistics = {n: b for n, b in other.named_buffers() if n.endswith(kept) and b.isfinite().all()}
+            found = ((n, b) for n, b in other.named_buffers() if n.endswith(("running_mean", "running_var")))
+            self._statistics = {name: buffer for name, buffer in found if buffer.isfinite().all()}
         for name, buffer in model.named_buffers():
             if name in self._statistics:
                 buffer.copy_(self._statistics[name])
@@ -224,6 +224,9 @@ class Examination:
         torch.stack([t.square().mean() for t in found if t.numel()]).sum().backward()
         for name, module in model.named_modules():
             if isinstance(module, DiffStrideNd):
+                weights = model.get_submodule(name.partition(".resample")[0]).parameters()
+                if (unused := [p.grad is None for p in weights if p is not module.stride]) and all(unused):
+                    continue  # the network makes no use of its output
                 if module.stride.grad is None or (
                     not module.stride.grad.any() and self._matters(model, example, module)
                 ):

@@ -116,5 +116,6 @@ VISION_ROWS = table(
     Network("open_clip:ModifiedResNet", "open_clip", made("open_clip.modified_resnet", "ModifiedResNet", **TOWER),
             noise(LARGE)),
     Network("efficientnet:b0", "efficientnet-pytorch",
-            lively(made("efficientnet_pytorch", "EfficientNet.from_name", "efficientnet-b0", num_classes=4)), noise(LARGE)),
+            lively(made("efficientnet_pytorch", "EfficientNet.from_name", "efficientnet-b0", num_classes=4)),
+            noise(LARGE)),
 )  # fmt: skip

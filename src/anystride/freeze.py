@@ -13,7 +13,7 @@ from anystride.convolution import counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
 from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
 from anystride.geometry import Size
-from anystride.hosts import NAMES, put_off, roles_of
+from anystride.hosts import NAMES, put_off, put_on, roles_of
 from anystride.layers import DiffStrideNd, SpectralPoolNd
 from anystride.ops.fusion import Program, cost, in_one_order, programs
 from anystride.ops.matrix import Axis, SpectralAxis
@@ -101,6 +101,11 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
             delattr(parent, name)
         else:
             parent._modules[name] = frozen
+    for module in root.modules():
+        for role in roles_of(module)[-1:]:
+            if hasattr(role, "froze"):
+                put_off(module)
+                put_on(module, role.froze())
     return root["model"]
 
 

@@ -15,8 +15,10 @@ from torch import fx, nn
 
 from anystride import unstrided
 from anystride.convert.source import Found, UnwritableError, candidates, own_function, parsed
+from anystride.frozen import FrozenPlace
 from anystride.hosts import space
 
+Children = tuple[tuple[str, str], ...]
 _CALL, _SLICE, _PART = "_anystride_call", "_anystride_slice", "_anystride_part"
 
 
@@ -61,38 +63,63 @@ class Calls(NamedTuple):
 
     Attributes:
         children: the calls, as `find` tells them, and the name of the child.
+        frozen: whether the children are constant: calls are then written as TorchScript reads them, where that can be.
     """
 
     children: tuple[tuple[str, str], ...]
+    frozen: bool = False
 
     def derive(self, owner: nn.Module) -> type[nn.Module]:
         """A class like that of `owner`, whose methods hand these calls to children."""
         kind: Any = type(owner)
-        return _derived(kind, self)
+        plain = tuple([(call, child) for call, child in self.children if self.frozen and _is_plain(owner, call, child)])
+        return _derived(kind, self, plain)
+
+    def froze(self) -> "Calls":
+        """The same role once the children are constant."""
+        return self._replace(frozen=True)
+
+
+def _is_plain(owner: nn.Module, call: str, child: str) -> bool:
+    """Whether a call of torch can be written out: a pooling at a constant stride, or what its place does alone."""
+    method, _, number = call.rpartition(":")
+    function, _ = own_function(type(owner), method)
+    node: Any = candidates(parsed(function))[int(number)]
+    place = owner._modules.get(child)
+    if (
+        not isinstance(place, FrozenPlace)
+        or not _is_family(node, function, owner)
+        or any(n > 1 for n in place.layer_stride)
+    ):
+        return False
+    interpolates = eval(ast.unparse(node.func), function.__globals__) in unstrided.INTERPOLATES
+    sized = len(node.args) > 1 or any(keyword.arg == "size" for keyword in node.keywords)
+    return not sized if interpolates else place.mode is None and not getattr(place.geometry, "ceil", False)
 
 
 @functools.cache
-def _derived(kind: Any, role: Calls) -> type[nn.Module]:
-    own = {_CALL: unstrided.call, _SLICE: unstrided.decimate, _PART: slice, **_written(kind, role.children)}
+def _derived(kind: Any, role: Calls, plain: tuple[tuple[str, str], ...]) -> type[nn.Module]:
+    own = {_CALL: unstrided.call, _SLICE: unstrided.decimate, _PART: slice, **_written(kind, role.children, plain)}
     return type(kind.__name__, (kind,), {**space(kind, role), **own})
 
 
 @functools.cache
-def _written(kind: Any, children: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def _written(kind: Any, children: Children, plain: Children = ()) -> dict[str, Any]:
     """The methods of a class with calls replaced, by name."""
     by_method: dict[str, dict[int, str]] = {}
     for call, child in children:
         method, _, number = call.rpartition(":")
         by_method.setdefault(method, {})[int(number)] = child
-    return {method: _compiled(kind, method, numbers) for method, numbers in by_method.items()}
+    written = {child for _, child in plain}
+    return {method: _compiled(kind, method, numbers, written) for method, numbers in by_method.items()}
 
 
-def _compiled(kind: Any, method: str, children: dict[int, str]) -> Any:
+def _compiled(kind: Any, method: str, children: dict[int, str], plain: set[str]) -> Any:
     """One method, compiled anew in the module that it was written in, with the variables that it closes over."""
     function, owner = own_function(kind, method)
     tree = parsed(function)
     definition: Any = tree.body[0]
-    _Writer(children, definition.args, owner.__name__).write(tree)
+    _Writer(children, definition.args, owner.__name__, function, plain).write(tree)
     make: Any = ast.parse(f"def make({', '.join(function.__code__.co_freevars)}):\n    return {method}").body[0]
     make.body.insert(0, definition)
     text = ast.unparse(ast.fix_missing_locations(ast.Module([make], [])))
@@ -110,8 +137,10 @@ def _compiled(kind: Any, method: str, children: dict[int, str]) -> Any:
 class _Writer(ast.NodeTransformer):
     """Replaces calls and slices, by their numbers, and writes private names out."""
 
-    def __init__(self, children: dict[int, str], arguments: ast.arguments, owner: str) -> None:
-        self.children = children
+    def __init__(
+        self, children: dict[int, str], arguments: ast.arguments, owner: str, function: FunctionType, plain: set[str]
+    ) -> None:
+        self.children, self.function, self.plain = children, function, plain
         self.me = (arguments.posonlyargs + arguments.args)[0].arg
         self.owner = owner.lstrip("_")
         self.chosen: dict[ast.AST, str] = {}
@@ -131,6 +160,8 @@ class _Writer(ast.NodeTransformer):
         self.generic_visit(node)
         if child is None:
             return node
+        if child in self.plain:
+            return self._plain(node, child)
         return ast.Call(self._mine(_CALL), [ast.Constant(child), node.func, *node.args], node.keywords)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -147,6 +178,19 @@ class _Writer(ast.NodeTransformer):
         if node.attr.startswith("__") and not node.attr.endswith("__"):
             node.attr = f"_{self.owner}{node.attr}"
         return node
+
+    def _plain(self, node: ast.Call, child: str) -> ast.AST:
+        """The call at stride 1, and its child; the child alone where it interpolates."""
+        called = eval(ast.unparse(node.func), self.function.__globals__)
+        names = unstrided.ARGUMENTS.get(called, ())
+        given = [ast.keyword(name, value) for name, value in zip(names, node.args, strict=False)] + node.keywords
+        if called in unstrided.INTERPOLATES:
+            first = node.args[0] if node.args else next(k.value for k in node.keywords if k.arg == "input")
+            return ast.Call(self._mine(child), [first], [])
+        if names:
+            given = [keyword for keyword in given if keyword.arg not in ("stride", "ceil_mode")]
+            node = ast.Call(node.func, [], [*given, ast.keyword("stride", ast.Constant(1))])
+        return ast.Call(self._mine(child), [node], [])
 
     def _part(self, part: ast.expr) -> ast.expr:
         if not isinstance(part, ast.Slice):
