@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from anystride.calls import INPUT, close_record, open_record
 from anystride.checks import check_input, shape_of, spatial_size
@@ -235,7 +236,20 @@ def _layer(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[st
 
 def _output(forward: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     place: Any = self.resample
+    if isinstance(self, _ConvTransposeNd):
+        args, kwargs = _possible(self, *args, **kwargs), {}
     return place(forward(self, *args, **kwargs))  # type: ignore[no-any-return]
+
+
+def _possible(conv: Any, input: Tensor, output_size: Sequence[int] | None = None) -> tuple[Any, ...]:
+    """Arguments of a transposed convolution; a size that it cannot give is replaced by the next one that it can."""
+    if output_size is None:
+        return (input,)
+    axes = len(conv.kernel_size)
+    each_axis = zip(input.shape[-axes:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in each_axis]
+    sizes = zip(output_size[-axes:], least, conv.stride, strict=True)
+    return input, [min(max(wanted, first), first + s - 1) for wanted, first, s in sizes]
 
 
 def _interpolation(_: Any, self: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

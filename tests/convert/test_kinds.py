@@ -527,3 +527,24 @@ class Masked(nn.Module):
 def test_a_mask_has_the_size_of_its_map(first, wanted):
     """It follows; where it comes first, the map follows it."""
     assert roles(works(lambda: Masked(first), images(40))) == wanted
+
+
+class Asked(nn.Module):
+    """Its decoder asks for the sizes that the encoder had."""
+
+    def __init__(self):
+        super().__init__()
+        self.down1, self.down2 = strided(3, 4), strided(4, 4)
+        self.up2, self.up1 = (nn.ConvTranspose2d(4, n, 3, 2, 1) for n in (4, 3))
+
+    def forward(self, x):
+        a = self.down1(x)
+        b = self.down2(a.relu())
+        c = self.up2(b.relu(), output_size=a.shape)
+        return self.up1(c.relu(), output_size=[*x.shape[2:]])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 46)])
+def test_transposed_convolutions_that_are_asked_for_a_size(size):
+    plan = works(Asked, images(*size))
+    assert roles(plan) == ["learn", "learn", "follow", "follow"]

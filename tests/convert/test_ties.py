@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from anystride.convert.groups import Groups
+from anystride.convert.labelled import PRIMES
 from anystride.convert.sites import Survey
 from anystride.convert.ties import find_ties
-from anystride.convert.trials import PRIMES
 
 
 def test_a_class_is_known_by_what_ran_first():

@@ -1,9 +1,9 @@
 """`convert_`: the downsampling of any CNN becomes DiffStride, in place.
 
-The story, a file each: *find* what changes the resolution by running the model once (`operations`, `sites`), *tie* what
-must agree by running it at sizes that do not (`trials`, `ties`, `groups`), *plan* who leads, shares, follows, keeps or
-stays (`planner`, `roles`, `plan`), *carry out* the plan (`surgery`, `rewrite`), *count* what it costs (`counting`), and
-*accept* or undo it (`acceptance`).
+The story, a file each: *find* what changes the resolution by running the model once (`source`, `operations`, `sites`),
+*tie* what must agree by running it at sizes that do not (`groups`, `labelled`, `meetings`, `trials`, `ties`), *plan*
+who leads, shares, follows, keeps or stays (`rules`, `roles`, `plan`, `planner`), *carry out* the plan (`rewrite`,
+`surgery`), *count* what it costs (`counting`), and *accept* or undo it (`acceptance`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

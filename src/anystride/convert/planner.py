@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from anystride.convert.groups import Groups
+from anystride.convert.labelled import InTheWayError
 from anystride.convert.operations import FILTERS
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import check
@@ -14,7 +15,6 @@ from anystride.convert.roles import Conflict, Roles
 from anystride.convert.sites import Site, SiteKey, Survey, is_stride, larger, pads_by_stride
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
-from anystride.convert.trials import InTheWayError
 from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.resample import CHILD
 

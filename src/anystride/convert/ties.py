@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from anystride.convert.groups import Groups, Resolution
+from anystride.convert.labelled import InTheWayError, RefusedError
 from anystride.convert.sites import Site, SiteKey, Survey
-from anystride.convert.trials import InTheWayError, RefusedError, Trial
+from anystride.convert.trials import Trial
 from anystride.execution import Execution, NeedsDataError
 
 # Sizes of trials relative to those of the example: near them, and larger, where tables would be too short.
