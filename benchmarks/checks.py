@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from anystride import Plan, apply_, freeze_, macs
 from anystride.convert import convert_
 from anystride.layers import DiffStrideNd
+from anystride.trees import tensors
 from examine import (
     Examination,
     Network,
@@ -34,9 +34,7 @@ def examine(network: Network, steps: Sequence[str], send: Callable[[Any], None])
     case = Examination(network)
     x = case.examples[0]
     record: dict[str, Any] = {"family": network.family, "checks": case.checks}
-    record["inputs"] = [
-        ["x".join(map(str, t.shape)) for t in tree_leaves(e) if isinstance(t, Tensor)] for e in case.examples
-    ]
+    record["inputs"] = [["x".join(map(str, t.shape)) for t in tensors(e)] for e in case.examples]
     try:
         plain = case.built()
     except ImportError as missing:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from anystride import Plan
 from anystride.layers import DiffStrideNd
+from anystride.trees import tensors
 
 # Largest difference, as a part of the largest value, at which two outputs are the same.
 TOLERANCE = 1e-4
@@ -55,7 +55,7 @@ def fine(result: str) -> bool:
 def maps(output: Any) -> list[Tensor]:
     """The maps in what a network gives, whatever holds them."""
     tree = vars(output) if dataclasses.is_dataclass(output) else output
-    found = [t for t in tree_leaves(tree) if isinstance(t, Tensor) and t.is_floating_point()]
+    found = [t for t in tensors(tree) if t.is_floating_point()]
     if not found:
         raise TypeError(f"no tensor in an output of type {type(output).__name__}")
     return found
@@ -103,7 +103,7 @@ def onnx_outputs(model: nn.Module, example: Any) -> list[Tensor]:
     ort = importlib.import_module("onnxruntime")
     args = example if isinstance(example, tuple) else () if isinstance(example, dict) else (example,)
     kwargs = example if isinstance(example, dict) else None
-    given = [t for t in tree_leaves(example) if isinstance(t, Tensor)]
+    given = tensors(example)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
         torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, verbose=False)
@@ -264,7 +264,7 @@ class Examination:
 
     def dense(self, scale: int, found: Sequence[Tensor]) -> list[bool]:
         """Which outputs have the spatial size of the largest input."""
-        given = [t for t in tree_leaves(self.examples[scale]) if isinstance(t, Tensor) and t.dim() > 1]
+        given = [t for t in tensors(self.examples[scale]) if t.dim() > 1]
         largest = max(given, key=Tensor.numel)
         size = largest.shape[-min(max(largest.dim() - 2, 1), 3) :]
         return [t.dim() > 1 and t.shape[-len(size) :] == size for t in found]

@@ -169,8 +169,14 @@ class Roles:
         return {"role": "keep", "why": why, "axes": axes, "rules": self.rules.of(item, kept)}
 
     def _moved(self, item: Resolution) -> frozenset[int]:
+        """The axes along which the map that a site is given may have another size than before the conversion."""
         source = self.ties.sources.get(item)
-        return frozenset() if source is None else self.groups.moves(source) | self.groups.held.get(source, frozenset())
+        if source is None:
+            return frozenset()
+        items = self.classes.get(source, [])
+        if items and all(self.by_item.get(one, {}).get("role") == "stay" for one in items):
+            return frozenset[int]().union(*(self._moved(one) for one in items))
+        return self.groups.moves(source) | self.groups.held.get(source, frozenset())
 
     def _one(self, key: SiteKey, items: Sequence[Resolution]) -> Role:
         """The one role of a site whose calls give maps of several classes."""
