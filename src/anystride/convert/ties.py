@@ -134,7 +134,9 @@ def release(runs: Runs, sites: dict[SiteKey, Site], groups: Groups, survey: Surv
         during = groups.state()
         try:
             passes = all(_pass(runs, sites, groups, scale, survey) is not None for scale in SCALES)
-        except InTheWayError:
+        except NeedsDataError:
+            raise
+        except Exception:  # it refuses, whatever the reason
             passes = False
         if not passes or _learned(groups, during):
             groups.restore(before)

@@ -70,7 +70,11 @@ class Trial(Labelled):
         if other is None or now == tuple(x.shape[-axes:]) or self.groups.find(other) == root:
             return
         other = self.groups.find(other)
-        free = self.groups.free(other)
+        # Along an axis that is fixed, sizes may be alike by chance.
+        changed = {axis for axis, (n, m) in enumerate(zip(x.shape[-axes:], now, strict=True)) if n != m}
+        if not changed <= self.groups.moves(root):
+            return
+        free = changed <= self.groups.moves(other)
         if other[0] == "input":  # what comes from a padded input ends at the size of that
             free = near(size, self.groups.size[other]) and size not in {s.sizes[0][0] for s in self.sites.values()}
         if free and len(self.groups.size[other]) == axes:
