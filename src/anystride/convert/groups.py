@@ -74,7 +74,9 @@ class Groups:
         """The axes along which the size of a class may change."""
         if root[0] == "input":
             return frozenset()
-        free = self.freed[root] if root in self.fixed else frozenset(range(len(self.size[root])))
+        free = frozenset(range(len(self.size[root])))
+        if root in self.fixed:  # an axis of one sample has nowhere to move
+            free = frozenset([axis for axis in self.freed[root] if self.size[root][axis] > 1])
         return free - self.held.get(root, frozenset())
 
     def why(self, root: Resolution) -> str:
