@@ -130,7 +130,8 @@ option for inputs of any size, which is off by default, and then learn the strid
 
 Columns: *places* that reduce the resolution; how many of all places (also those that enlarge) learn a stride of their
 own, are *tied* to another's, *follow* a map's size, *keep* the size that they had, or *stay*; multiply-accumulates
-against before. Conversion makes a strided layer run at stride 1, hence the factor at the strides that the network had.
+against before, blank where an older count was not repeated. Conversion makes a strided layer run at stride 1, hence
+the factor at the strides that the network had.
 """
     sections = [
         ("timm: downsampling in several places", relevant),

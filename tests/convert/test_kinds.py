@@ -548,3 +548,19 @@ class Asked(nn.Module):
 def test_transposed_convolutions_that_are_asked_for_a_size(size):
     plan = works(Asked, images(*size))
     assert roles(plan) == ["learn", "learn", "follow", "follow"]
+
+
+class Turned(nn.Module):
+    """Time is the second axis of its input, and the first of its maps; a kernel covers the last of these."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 4, (4, 1), (4, 1)), nn.MaxPool2d((4, 1)), nn.Conv2d(4, 4, (4, 1))
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x.unsqueeze(1).transpose(2, 3)))).mean((2, 3))
+
+
+def test_a_size_that_stays_the_examples_is_told():
+    plan = works(Turned, torch.randn(2, 3, 64), stride=3.0)
+    assert any("b keeps the example's size" in note for note in plan.notes)

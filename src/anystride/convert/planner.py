@@ -187,9 +187,14 @@ class Planner:
             real = lambda e: self.same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
             ties = find_ties([real], sites, ties.groups, survey=self.survey)
         self.positions = ties.positions
-        roles = Roles(self.model, self.example, self.sites, ties, self.other).found()
+        maker = Roles(self.model, self.example, self.sites, ties, self.other)
+        roles = maker.found()
+        notes = tuple(
+            f"{name or 'the model'} keeps the example's size whatever the input's: how it follows was not found"
+            for name in sorted(maker.rules.constant)
+        )
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
-        return replace(self.settings, changes=changes, whole=self.whole)
+        return replace(self.settings, changes=changes, notes=notes, whole=self.whole)
 
     def same_rows(self, output: Any) -> None:
         """A trial's output must have as many examples as the input: a view may have taken a larger map for more."""

@@ -39,6 +39,8 @@ class Rules:
         self.model, self.example, self.sites, self.ties, self.other = model, example, sites, ties, other
         self.groups, self.nodes, self.classes = ties.groups, ties.nodes, classes
         self.modules = dict(model.named_modules())
+        # Places that keep the example's size where the unconverted network, given a larger input, would not.
+        self.constant: set[str] = set()
 
     def of(self, item: Resolution, axes: frozenset[int]) -> tuple[int | SizeRule | None, ...]:
         """How the size along axes follows from the input's; a number where that cannot be told."""
@@ -46,6 +48,14 @@ class Rules:
         return tuple([self._one(item, axis) if axis in axes else None for axis in range(len(size))])
 
     def _one(self, item: Resolution, axis: int) -> int | SizeRule:
+        rule = self._found(item, axis)
+        other, number = self.other().get(self.nodes[item]), self.ties.calls[item][0]
+        sizes = other.sizes[number : number + 1] if other is not None else []
+        if isinstance(rule, int) and any(size[axis : axis + 1] != (rule,) for _, size in sizes):
+            self.constant.add(self.nodes[item][0])
+        return rule
+
+    def _found(self, item: Resolution, axis: int) -> int | SizeRule:
         key, fixed = self.nodes[item], self.groups.size[item][axis]
         chain = self._chain(item, axis, len(self.groups.order))
         if chain is None:
