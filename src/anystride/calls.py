@@ -106,9 +106,9 @@ def size_of(leader: str, follower: str, axes: int, scope: str) -> Size:
     for record in reversed(_calls.records):
         found = record.get(key)
         if key == INPUT and found is not None:
-            sizes = [size for name, shape in found.items() if path in ("", name) and (size := _spatial(shape, axes))]
-            if sizes:
-                return min(sizes, key=lambda size: size[0])[1]
+            size = _input_size(found, path, axes)
+            if size is not None:
+                return size
         elif key in record:
             if key != leader:
                 number = int(leader.rpartition(EVERY)[2])
@@ -125,8 +125,13 @@ def size_of(leader: str, follower: str, axes: int, scope: str) -> Size:
     )
 
 
-def _spatial(shape: Size, axes: int) -> tuple[int, Size] | None:
-    """The spatial size of an input, after a number that is larger if it comes without a batch; None if it is no map."""
-    if len(shape) == axes + 2:
-        return 0, shape[2:]
-    return (1, shape[1:]) if len(shape) == axes + 1 else None
+def _input_size(shapes: Mapping[str, Size], path: str, axes: int) -> Size | None:
+    """The spatial size of the first input that is a map of so many axes, else of the first that lacks only a batch."""
+    alone = None
+    for name, shape in shapes.items():
+        if path in ("", name):
+            if len(shape) == axes + 2:
+                return shape[2:]
+            if len(shape) == axes + 1 and alone is None:
+                alone = shape[1:]
+    return alone

@@ -10,9 +10,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from anystride.calls import INPUT, close_record, open_record
 from anystride.checks import check_input, shape_of, spatial_size
@@ -284,7 +286,9 @@ def input_maps(
     With `by_name` a path starts with the name of the parameter, whether it was given by position or by keyword.
     """
     if not by_name:
-        return [(str(n), x) for n, x in enumerate(tensors((args, kwargs))) if x.dim() > 1]
+        # A compiler follows torch's walk, and takes the containers that torch knows.
+        leaves = tree_leaves((args, kwargs)) if torch.compiler.is_compiling() else tensors((args, kwargs))
+        return [(str(n), x) for n, x in enumerate(leaves) if isinstance(x, Tensor) and x.dim() > 1]
     given = inspect.signature(forward).bind(module, *args, **kwargs).arguments
-    leaves = leaves_with_paths(dict(list(given.items())[1:]))
-    return [(path, x) for path, x in leaves if isinstance(x, Tensor) and x.dim() > 1]
+    named = leaves_with_paths(dict(list(given.items())[1:]))
+    return [(path, x) for path, x in named if isinstance(x, Tensor) and x.dim() > 1]

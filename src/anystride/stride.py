@@ -101,7 +101,8 @@ class HasStride(nn.Module):
             stride = stride.to_local()
         if stride.is_cpu and isinstance(stride, nn.Parameter) and stride.numel() == len(self._start):
             values = tuple(stride.detach().tolist())
-            self.__dict__["_last"] = values
+            if values != self._last:
+                self._last = values
         elif stride.is_meta:
             values = self._start
         elif torch._C._are_functorch_transforms_active():  # its tensors have no address
