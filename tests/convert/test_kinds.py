@@ -564,3 +564,41 @@ class Turned(nn.Module):
 def test_a_size_that_stays_the_examples_is_told():
     plan = works(Turned, torch.randn(2, 3, 64), stride=3.0)
     assert any("b keeps the example's size" in note for note in plan.notes)
+
+
+def test_a_mean_of_the_whole_map_at_stride_one():
+    """The usual end of older networks; a classifier of 1 x 1 convolutions behind it takes a map of any size."""
+
+    def make():
+        head = [nn.AvgPool2d(8, stride=1), nn.Conv2d(8, 5, 1), nn.Flatten()]
+        return nn.Sequential(strided(3, 8), nn.ReLU(), strided(8, 8), *head)
+
+    for stride in (1.3, 3.0):
+        assert roles(works(make, images(), stride=stride)) == ["learn", "learn", "keep"]
+
+
+class Heatmaps(nn.Module):
+    """A quarter of the input's size, where coordinates are found: nothing in the network says that this is so."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Sequential(*(strided(n, 4) for n in (3, 4, 4)))
+        self.up = nn.ConvTranspose2d(4, 2, 4, 2, 1)
+
+    def forward(self, x):
+        maps = self.up(self.down(x)).flatten(2)
+        return maps.argmax(2) % (x.shape[3] // 4) * 4.0 + maps.amax(2)
+
+
+def test_the_last_that_enlarges_gives_the_size_that_it_gave():
+    model = Heatmaps()
+    plan = convert_(model, images())
+    assert (plan.changes[-1].role, plan.changes[-1].why) == (
+        "keep",
+        "it meets no other map, and is the last to enlarge",
+    )
+    set_strides(model, 1.5)
+    sizes = []
+    model.up.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
+    model(images()), model(images(64, 48))
+    assert sizes == [(8, 8), (16, 12)]

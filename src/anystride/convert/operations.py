@@ -120,8 +120,8 @@ def _pool(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str,
     size = args[0].shape[-axes:]
     if all(k > n + 2 * p for k, n, p in zip(span, size, padding, strict=True)):
         return None  # a window larger than any map: global pooling
-    whole = all(k >= n + 2 * p for k, n, p in zip(span, size, padding, strict=True))
-    whole = whole and max(stride) > 1 and POOLS[func] == "average pooling"
+    whole = POOLS[func] == "average pooling" and not any(padding) and max(span) > 1
+    whole = whole and all(k >= n for k, n in zip(span, size, strict=True))
     return _site(POOLS[func], stride, span, padding, ceil=bool(named.get("ceil_mode", False)), whole=whole)
 
 
@@ -137,6 +137,11 @@ def _enlarging(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, An
     # Whatever the factor is: it is fixed.
     found = _site("interpolation", (2 if fixed else 1,) * axes, grows=True)
     return found | {"mode": mode, "align_corners": named.get("align_corners")}
+
+
+def shrinks(what: dict[str, Any]) -> bool:
+    """Whether an operation is one whose place is looked for: it has a stride, or takes the mean of the whole map."""
+    return max(what["stride"]) > 1 or bool(what.get("whole"))
 
 
 def narrow(what: dict[str, Any], size: Sequence[int]) -> frozenset[int]:

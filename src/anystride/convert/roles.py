@@ -114,10 +114,17 @@ class Roles:
             number = self.numbers.setdefault(self.nodes[first], len(self.numbers))
             self.by_item[first] = {**self._axes(first, root), "role": "learn", "group": number, "why": why}
         elif len({self.nodes[item] for item in items}) == 1:
-            self.by_item[first] = {"role": "stay", "how": "", "why": "it meets no other map"}
+            self.by_item[first] = self._alone(first, root)
         else:
             self.by_item[first] = {"role": "stay", "how": "note", "why": "others follow its size"}
         return first
+
+    def _alone(self, item: Resolution, root: Resolution) -> Role:
+        """What enlarges and meets no other map: the last one gives the size that it gave, which the outside expects."""
+        kept = self._kept(item, "it meets no other map, and is the last to enlarge")
+        if root in self.ties.sources.values() or kept["role"] == "stay":
+            return {"role": "stay", "how": "", "why": "it meets no other map"}
+        return kept
 
     def _entry(self, size: tuple[int, ...]) -> SiteKey | None:
         """The site that is converted, and is given a map of this size that comes from no other site."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from anystride.convert.operations import LOOKUPS, decimation, describe, narrow
+from anystride.convert.operations import LOOKUPS, decimation, describe, narrow, shrinks
 from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
 from anystride.frozen import Frozen, FrozenLayer, FrozenPlace
@@ -206,7 +206,7 @@ class Survey(SiteExecution):
             axes = narrow(at[1], spatial(args[0], len(at[1]["stride"]), at[1].get("dims")))
             if axes and at[1]["kind"] == "convolution":
                 self.narrow[at[0]] = self.narrow.get(at[0], frozenset()) | axes
-        if at is not None and max(at[1]["stride"]) > 1:
+        if at is not None and shrinks(at[1]):
             key, what = at
             count, result = len(what["stride"]), tensors(out)[0]
             if what["kind"] == "interpolation":  # by a fixed factor, which the operation need not say

@@ -9,7 +9,7 @@ from torch import Tensor
 from anystride.convert.groups import Resolution
 from anystride.convert.labelled import InTheWayError, Labelled, RefusedError
 from anystride.convert.meetings import as_if_agreed, check_offsets, near
-from anystride.convert.operations import GLUE
+from anystride.convert.operations import GLUE, shrinks
 from anystride.execution import TAG, NeedsDataError, tensors
 
 aten = torch.ops.aten
@@ -36,7 +36,7 @@ class Trial(Labelled):
         except Exception as error:
             out = self._reconcile(func, args, kwargs, error)
         sources = [t for t in tensors((args, kwargs)) if hasattr(t, TAG)]
-        if at is not None and site is not None and max(at[1]["stride"]) > 1:
+        if at is not None and site is not None and shrinks(at[1] | {"whole": site.whole}):
             results = list(out) if isinstance(out, tuple) else [out]
             root, results[0] = self._relabel(at[0], args[0], results[0])
             for t in tensors(results):
