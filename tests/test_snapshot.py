@@ -260,3 +260,21 @@ def test_a_lazy_module_gets_its_shapes():
     macs(model, X)
     assert type(model[0]) is nn.Conv2d
     assert model[1].weight.shape == (4, 4, 3, 3)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 8])
+def test_an_interrupt_leaves_the_model_as_it_was(number):
+    model = build(Net.note, needs_data=False)
+    calls = []
+
+    def interrupt(module, args):
+        calls.append(module)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    model.register_forward_pre_hook(interrupt)
+    before = everything(model)
+    with pytest.raises(KeyboardInterrupt):
+        convert_(model, X)
+    assert len(calls) == number
+    assert everything(model) == before

@@ -76,6 +76,11 @@ def turn(follower: str) -> int:
     return 0
 
 
+def place_of(leader: str) -> str:
+    """The name of the place that a leader is, without the number of a call, or that it is its layer's input."""
+    return leader.removesuffix(ENTRY) if leader.endswith(ENTRY) else _every(leader).removesuffix(EVERY)
+
+
 def names_for(leaders: Sequence[str], follower: str) -> set[str]:
     """The entries of a record that a follower of these leaders, in turn, needs."""
     names = {_every(leader) for leader in leaders if leader != OWN}

@@ -160,15 +160,6 @@ def run_once(make: Callable[[], E], model: nn.Module, example: Any, *, training:
     return execution
 
 
-def needs_data(model: nn.Module, example: Any, *, training: bool = False) -> bool:
-    """Whether a model cannot run on tensors without data, at the sizes of an example that it can run on."""
-    try:
-        Execution().run(model, example, training=training)
-    except Exception:
-        return True
-    return False
-
-
 def lacks_data(error: Exception) -> bool:
     """Whether an error says that there is no data, or nothing that could work without; else it may be about sizes."""
     return isinstance(error, (NeedsDataError, NotImplementedError)) or bool(_NO_DATA.search(str(error)))

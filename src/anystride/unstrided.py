@@ -103,7 +103,8 @@ def call(self: nn.Module, child: str, function: Any, *args: Any, **kwargs: Any) 
     if function in ARGUMENTS:
         given = {**dict(zip(ARGUMENTS[function], args, strict=False)), **kwargs}
         x = given.pop("input")
-        stride, steps = _spread(given.get("stride") or given.get("kernel_size", 1), place), place.geometry.stride
+        steps = place.geometry.stride
+        stride = spread(given.get("stride") or given.get("kernel_size", 1), len(steps))
         if stride != steps:
             if max(stride) == 1:
                 return function(*args, **kwargs)
@@ -219,7 +220,7 @@ def phases(x: Tensor, factor: int) -> Tensor:
     return padded.flatten(1, 1 + axes)  # it was (N, C, *shifts, *spatial)
 
 
-def _spread(value: Any, place: Any) -> tuple[int, ...]:
-    axes = len(place.geometry.stride)
+def spread(value: Any, axes: int) -> tuple[int, ...]:
+    """One value per axis, from a value for all of them or one each."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return values if len(values) == axes else values * axes

@@ -587,6 +587,34 @@ def test_json_that_is_no_plan(text):
         Plan.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"how": "dance"}, "how 'dance'"),
+        ({"role": "lead"}, "role 'lead'"),
+        ({"axes": [7]}, r"axes \(7,\) for 2 spatial axes"),
+        ({"role": "follow", "leader": "nobody", "group": None}, "follows 'nobody', which is no place of the plan"),
+        ({"turns": ["1", "nobody@2"]}, "follows 'nobody@2'"),
+        ({"role": "keep", "rules": [["input", 0, 2, [[1, 1, 0]]], None]}, "has the rule"),
+    ],
+)
+def test_a_plan_that_was_edited(edit, message):
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1), nn.MaxPool2d(2))
+    data = json.loads(convert_(model, x2d(), dry_run=True).to_json())
+    data["changes"][0] |= edit
+    with pytest.raises(ValueError, match=message):
+        Plan.from_json(json.dumps(data))
+
+
+def test_a_plan_that_names_a_call_that_is_not_there():
+    data = json.loads(convert_(Branching(), x2d(), dry_run=True).to_json())
+    data["changes"][0]["call"] = "forward:99"
+    model = Branching()
+    with pytest.raises(ValueError, match=r"does not fit the model: at '', 'forward' has \d+ calls, and no number 99"):
+        apply_(model, Plan.from_json(json.dumps(data)))
+    assert type(model) is Branching
+
+
 def test_plan_of_another_model():
     plan = convert_(Residual(), x2d())
     other = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2))

@@ -13,6 +13,7 @@ from anystride.convert.sites import InPlace, SiteKey
 from anystride.execution import Execution, NeedsDataError, tensors
 from anystride.layers import DiffStrideNd
 from anystride.resample import Place
+from anystride.stride import HasStride
 from anystride.unstrided import UnknownFunctionError
 
 # Strides in relation to those at the start, at which a converted model must run, too.
@@ -41,13 +42,11 @@ class Acceptance:
             seen = InPlace()
             try:
                 self.start = tensors(self.planner.run(seen, mode))
-            except UnknownFunctionError as error:
-                return self._leave(error.place, str(error))
-            except (TypeError, ValueError):  # pads are computed from the strides of convolutions, and must be whole
-                if self.planner.whole:
-                    raise
-                self.planner.whole = True
-                return False
+            except Exception as error:
+                if isinstance(error, (TypeError, ValueError)) and not self.planner.whole:
+                    self.planner.whole = True  # pads may be computed from strides, and must be whole
+                    return False
+                return self._refused(error, seen, "what follows refuses")
             self.twice |= seen.twice
             self.outputs.update(seen.outputs)
         return True
@@ -76,18 +75,8 @@ class Acceptance:
                 try:
                     output = self.planner.run(seen, False)
                     self.planner.same_rows(output)
-                except NeedsDataError:
-                    raise
                 except Exception as error:
-                    reason = str(error).strip().splitlines() or [type(error).__name__]
-                    learned = [
-                        name
-                        for name in seen.order
-                        if isinstance(getattr(self.places[name], "pool", None), DiffStrideNd)
-                    ]
-                    if not learned:
-                        raise
-                    return self._leave(learned[-1], f"at other strides what follows refuses: {reason[0][:160]}")
+                    return self._refused(error, seen, "at other strides what follows refuses")
             self.found.append(tensors(output))
         return True
 
@@ -118,22 +107,36 @@ class Acceptance:
         pools = _pools(self.places)
         if not self.planner.positions or not pools:
             return ()
-        tops = []
-        for factor in (1.0, *FACTORS):
-            with _without_weights(self.planner.model), _moved(pools, factor):
-                found = tensors(self.planner.run(Execution(), False, meta=False))
-            tops.append([float(t.abs().max()) if t.is_floating_point() and t.numel() else 0.0 for t in found])
-        start, *others = tops
-        moved = any(abs(b - a) > 0.1 * a for other in others for a, b in zip(start, other, strict=False) if a > 0)
-        if not moved:
-            return ()
         names = ", ".join(repr(name or "the model") for name in sorted(self.planner.positions))
+        tops = []
+        try:
+            for factor in (1.0, *FACTORS):
+                with _without_weights(self.planner.model), _moved(pools, factor):
+                    found = tensors(self.planner.run(Execution(), False, meta=False))
+                tops.append([float(t.abs().max()) for t in found if t.is_floating_point() and t.numel()])
+        except Exception as error:  # a model need not run without weights
+            return (f"{names}: numbers positions; whether it multiplies them by a constant was not found ({error})",)
+        start, *others = tops
+        if not any(abs(b - a) > 0.1 * a for other in others for a, b in zip(start, other, strict=False) if a > 0):
+            return ()
         text = (
             f"{names}: positions of a map are multiplied by a constant, which no longer fits once strides move (boxes "
             "would be wrong): leave the downsampling before it out with filter=, or compute it from the map's size"
         )
         warnings.warn(f"convert_: {text}", stacklevel=5)
         return (text,)
+
+    def _refused(self, error: Exception, seen: InPlace, why: str) -> bool:
+        """Leave the place at fault out: the one that an error names, else the last with an operator before it."""
+        if isinstance(error, NeedsDataError):
+            raise error
+        if isinstance(error, UnknownFunctionError):
+            return self._leave(error.place, str(error))
+        learned = [name for name in seen.order if hasattr(self.places.get(name), "pool")]
+        if not learned:
+            raise error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return self._leave(learned[-1], f"{why}: {reason[0][:160]}")
 
     def _leave(self, name: str, reason: str) -> bool:
         change = next(change for change in self.plan.changes if change.key == name)
@@ -150,8 +153,8 @@ def _pools(places: dict[str, Place]) -> set[DiffStrideNd]:
 @contextlib.contextmanager
 def _without_weights(model: nn.Module) -> Iterator[None]:
     """All parameters at zero for a while, but for strides."""
-    kept = [(m._parameters, name, p) for m in model.modules() for name, p in m._parameters.items() if p is not None]
-    kept = [each for each in kept if each[1] != "stride" or each[2].dim() != 1]
+    modules = [m for m in model.modules() if not isinstance(m, HasStride)]
+    kept = [(m._parameters, name, p) for m in modules for name, p in m._parameters.items() if p is not None]
     try:
         for store, name, parameter in kept:
             store[name] = nn.Parameter(torch.zeros_like(parameter), False)

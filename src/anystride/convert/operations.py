@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anystride.unstrided import Steps, steps_of
+from anystride.unstrided import Steps, spread, steps_of
 
 aten = torch.ops.aten
 
@@ -153,9 +153,3 @@ def narrow(what: dict[str, Any], size: Sequence[int]) -> frozenset[int]:
 def func_names(func: Any) -> list[str]:
     """Names of an operator's arguments."""
     return [argument.name for argument in func._schema.arguments]
-
-
-def spread(value: Any, axes: int) -> tuple[int, ...]:
-    """One value per axis, from a value for all of them or one each."""
-    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    return values if len(values) == axes else values * axes

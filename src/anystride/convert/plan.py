@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anystride.calls import INPUT, OWN, place_of
+
 ROLES = {
     "learn": "learns",
     "share": "tied",
@@ -13,6 +15,9 @@ ROLES = {
     "keep": "keeps size",
     "stay": "stays",
 }
+
+
+HOWS = ("stride", "replace", "call", "graph", "output", "enlarge", "note", "")
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class Plan:
             if data.pop("schema") != 1:
                 raise ValueError("another schema")
             changes = tuple(Change(**_tuples(change)) for change in data.pop("changes"))
+            _check(changes)
             return cls(changes=changes, **_tuples(data))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"text must be a plan as Plan.to_json writes it, got {text[:60]!r} ({error})") from None
@@ -186,6 +192,27 @@ class Plan:
             if change.role == "share"
             else (f"{word} {change.leader}" if change.role == "follow" else word)
         )
+
+
+def _check(changes: Sequence[Change]) -> None:
+    """Raise a ValueError for what no conversion writes: a file may have been edited, or come from elsewhere."""
+    keys = {change.key for change in changes}
+    for change in changes:
+        if change.role not in ROLES or change.how not in HOWS:
+            raise ValueError(f"{change.key!r} has role {change.role!r} and how {change.how!r}")
+        if not set(change.axes or ()) <= set(range(len(change.stride))):
+            raise ValueError(f"{change.key!r} has axes {change.axes} for {len(change.stride)} spatial axes")
+        leaders = (change.leader, *change.turns) if isinstance(change.turns, tuple) else (change.turns,)
+        for leader in leaders:
+            if (
+                leader is not None
+                and leader != OWN
+                and not {place_of(leader), leader.partition(":")[0]} & {*keys, INPUT}
+            ):
+                raise ValueError(f"{change.key!r} follows {leader!r}, which is no place of the plan")
+        for rule in change.rules or ():
+            if isinstance(rule, tuple) and not all(len(step) == 3 and step[2] > 0 for step in rule[3]):
+                raise ValueError(f"{change.key!r} has the rule {rule}")
 
 
 def _size(size: tuple[int, ...]) -> str:

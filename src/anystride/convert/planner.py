@@ -12,6 +12,7 @@ from anystride.convert.operations import FILTERS
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import check
 from anystride.convert.roles import Conflict, Roles
+from anystride.convert.rules import Rules
 from anystride.convert.sites import Site, SiteKey, Survey, is_stride, larger, pads_by_stride
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
@@ -187,11 +188,11 @@ class Planner:
             real = lambda e: self.same_rows(self.run(e, False, meta=False))  # noqa: E731  # as those above
             ties = find_ties([real], sites, ties.groups, survey=self.survey)
         self.positions = ties.positions
-        maker = Roles(self.model, self.example, self.sites, ties, self.other)
-        roles = maker.found()
+        rules = Rules(self.model, self.example, self.sites, ties, self.other)
+        roles = Roles(rules).found()
         notes = tuple(
             f"{name or 'the model'} keeps the example's size whatever the input's: how it follows was not found"
-            for name in sorted(maker.rules.constant)
+            for name in sorted(rules.constant)
         )
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
         return replace(self.settings, changes=changes, notes=notes, whole=self.whole)

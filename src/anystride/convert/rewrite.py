@@ -147,6 +147,10 @@ class _Writer(ast.NodeTransformer):
 
     def write(self, tree: ast.Module) -> None:
         nodes = candidates(tree)
+        if max(self.children) >= len(nodes):
+            raise UnwritableError(
+                f"{self.function.__name__!r} has {len(nodes)} calls, and no number {max(self.children)}"
+            )
         self.chosen = {nodes[number]: child for number, child in self.children.items()}
         for node in ast.walk(tree):  # annotations may name what exists for type checkers alone
             if isinstance(node, ast.arg):

@@ -1,16 +1,13 @@
 """Who leads, shares, follows, keeps or stays: roles from the classes of maps that have one size."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from torch import nn
 
 from anystride.calls import ENTRY, EVERY, OWN
 from anystride.convert.groups import Resolution
 from anystride.convert.rules import Rules
-from anystride.convert.sites import Site, SiteKey, common_start
-from anystride.convert.ties import Ties
+from anystride.convert.sites import SiteKey, common_start
 
 Role = dict[str, Any]
 SEVERAL = "it runs at several resolutions that other layers must meet"
@@ -32,25 +29,12 @@ class Roles:
     """Roles of sites, as arguments of `plan.Change`.
 
     Args:
-        model, example: for the inputs.
-        sites: all of them, in the order of execution.
-        ties: what the trials found.
-        other: gives the sites of a run on a larger example, or none.
+        rules: for sizes, with what the trials found.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        example: Any,
-        sites: dict[SiteKey, Site],
-        ties: Ties,
-        other: Callable[[], Mapping[SiteKey, Site]],
-    ) -> None:
-        self.sites, self.ties, self.groups, self.nodes = sites, ties, ties.groups, ties.nodes
-        self.classes: dict[Resolution, list[Resolution]] = {}
-        for item in sorted(self.nodes, key=self._visit):
-            self.classes.setdefault(self.groups.find(item), []).append(item)
-        self.rules = Rules(model, example, sites, ties, self.classes, other)
+    def __init__(self, rules: Rules) -> None:
+        self.rules, self.sites, self.ties, self.classes = rules, rules.sites, rules.ties, rules.classes
+        self.groups, self.nodes = rules.groups, rules.nodes
         self.by_item: dict[Resolution, Role] = {}
         self.numbers: dict[SiteKey, int] = {}
 
@@ -73,11 +57,6 @@ class Roles:
         roles = {key: self._one(key, items) for key, items in by_key.items()}
         self._find_scopes(roles)
         return roles
-
-    def _visit(self, item: Resolution) -> int:
-        """When the site's call that an item comes from ran."""
-        site = self.sites[self.nodes[item]]
-        return site.calls[min(self.ties.calls[item][0], len(site.calls) - 1)][0]
 
     def _tie_class(self, root: Resolution, items: list[Resolution]) -> None:
         why = ", ".join(self.groups.ties.get(root, []))
@@ -144,7 +123,7 @@ class Roles:
             return {"role": "follow", "leader": self.rules.input(self.groups.size[item])}
         leading = self.by_item[leader]
         if self._alike(item, leader) and not site.grows and leading["role"] == "learn":
-            return {"role": "share", "leader": name_of(self.nodes[leader]), "group": leading["group"]}
+            return {"role": "share", "leader": place_name(self.nodes[leader]), "group": leading["group"]}
         sizes = zip(self.groups.size[item], self.groups.size[leader], strict=True)
         shift = tuple([n - first for n, first in sizes])
         return {"role": "follow", "leader": leader, "shift": shift if any(shift) else None}
@@ -273,7 +252,7 @@ class Roles:
         if isinstance(leader, str):
             return leader
         if leader[0] == ENTRY:
-            return name_of(leader[1]) + ENTRY
+            return place_name(leader[1]) + ENTRY
         key = self.nodes[leader]
         site, scope = self.sites[key], scopes[key]
         number = min(self.ties.calls[leader][-1], len(site.calls) - 1)
@@ -281,9 +260,9 @@ class Roles:
         earlier = [one for one in each[:number] if one == each[number]]
         several = sum(one == each[number] for one in each) > 1
         sizes = {site.sizes[n][1] for n, one in enumerate(each) if one == each[number]}
-        return f"{name_of(key)}{EVERY}{len(earlier)}" if several and len(sizes) > 1 else name_of(key)
+        return f"{place_name(key)}{EVERY}{len(earlier)}" if several and len(sizes) > 1 else place_name(key)
 
 
-def name_of(key: SiteKey) -> str:
+def place_name(key: SiteKey) -> str:
     """A site as the plan calls it."""
     return key[0] if key[1] <= 0 else f"{key[0]}#{key[1]}"

@@ -23,8 +23,11 @@ class Rules:
         model, example: for the inputs.
         sites: all of them, in the order of execution.
         ties: what the trials found.
-        classes: the items of each class, in the order of execution.
         other: gives the sites of a run on a larger example, or none.
+
+    Attributes:
+        classes: the items of each class, in the order of execution.
+        constant: places that keep the example's size where the unconverted network, given a larger input, would not.
     """
 
     def __init__(
@@ -33,14 +36,20 @@ class Rules:
         example: Any,
         sites: dict[SiteKey, Site],
         ties: Ties,
-        classes: Mapping[Resolution, list[Resolution]],
         other: Callable[[], Mapping[SiteKey, Site]],
     ) -> None:
         self.model, self.example, self.sites, self.ties, self.other = model, example, sites, ties, other
-        self.groups, self.nodes, self.classes = ties.groups, ties.nodes, classes
+        self.groups, self.nodes = ties.groups, ties.nodes
         self.modules = dict(model.named_modules())
-        # Places that keep the example's size where the unconverted network, given a larger input, would not.
+        self.classes: dict[Resolution, list[Resolution]] = {}
+        for item in sorted(self.nodes, key=self._visit):
+            self.classes.setdefault(self.groups.find(item), []).append(item)
         self.constant: set[str] = set()
+
+    def _visit(self, item: Resolution) -> int:
+        """When the site's call that an item comes from ran."""
+        site = self.sites[self.nodes[item]]
+        return site.calls[min(self.ties.calls[item][0], len(site.calls) - 1)][0]
 
     def of(self, item: Resolution, axes: frozenset[int]) -> tuple[int | SizeRule | None, ...]:
         """How the size along axes follows from the input's; a number where that cannot be told."""

@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from anystride import layers
-from anystride.calls import ENTRY, EVERY, names_for
-from anystride.convert.operations import spread
+from anystride.calls import ENTRY, names_for, place_of
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import Calls, ordinary
 from anystride.convert.source import UnwritableError
 from anystride.geometry import Geometry, SizeRule
 from anystride.hosts import NAMES, is_plain_convolution, put_on
 from anystride.resample import CHILD, Enlarges, Follows, Keeps, Leads, Passes, Place, Shares
+from anystride.unstrided import spread
 
 
 class Surgery:
@@ -33,7 +33,7 @@ class Surgery:
         self._pools: dict[int, nn.Module] = {}
         self._changes = {change.key: change for change in plan.changes}
         leaders = [leader for change in plan.changes for leader in _leaders(change)]
-        self._followed = {leader.rpartition(EVERY)[0] if EVERY in leader else leader for leader in leaders}
+        self._followed = {place_of(leader) for leader in leaders}
         self._entered = {leader.removesuffix(ENTRY) for leader in leaders if leader.endswith(ENTRY)}
         self._check()
 
@@ -77,7 +77,10 @@ class Surgery:
                 self.places[change.key] = self._place(change)
                 self._put(change, self.places[change.key], calls)
         for name, children in calls.items():
-            self._play(self.modules[name], Calls(tuple(sorted(children.items()))))
+            try:
+                self._play(self.modules[name], Calls(tuple(sorted(children.items()))))
+            except UnwritableError as error:
+                raise ValueError(f"plan does not fit the model: at {name!r}, {error}") from None
         self._open_scopes()
 
     def changes(self, outputs: Mapping[str, Sequence[tuple[int, ...]]]) -> tuple[Change, ...]:
