@@ -602,3 +602,40 @@ def test_the_last_that_enlarges_gives_the_size_that_it_gave():
     model.up.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
     model(images()), model(images(64, 48))
     assert sizes == [(8, 8), (16, 12)]
+
+
+class InPlaceBehindEveryRole(nn.Module):
+    """Leads, shares, follows, keeps, enlarges, and along one axis only: each map is changed where it lies."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.short = strided(3, 4), strided(4, 4), nn.Conv2d(4, 4, 1, 2)
+        self.far, self.up, self.side = nn.Conv2d(3, 4, 5, 4, 2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 1)
+        self.last, self.tall, self.head = strided(4, 4), nn.Conv2d(4, 4, 3, (2, 1), 1), nn.Linear(4 * 4 * 4, 2)
+
+    def forward(self, x):
+        a = F.relu_(self.stem(x))
+        b = F.relu_(self.conv(a)) * F.sigmoid(self.short(a).mul_(0.5)) * self.far(x).clamp_(max=2.0)
+        c = self.up(b).add_(1.0) * self.side(a)
+        d = F.relu_(self.last(b))
+        e = F.relu_(self.tall(c)).mean((2, 3))
+        return self.head(d.flatten(1)) + e[:, :2]
+
+
+def test_operations_in_place_behind_every_role():
+    def gradients(inplace):
+        torch.manual_seed(0)
+        model, x = InPlaceBehindEveryRole(), images()
+        plan = convert_(model, x, axes={"tall": (0,)})
+        set_strides(model, 1.6)
+        if not inplace:
+            for module in model.modules():
+                if hasattr(module, "copies"):
+                    module.copies = True
+        model(x).square().sum().backward()
+        return plan, [p.grad for p in model.parameters()]
+
+    (plan, found), (_, wanted) = gradients(True), gradients(False)
+    assert {change.role for change in plan.changes} == {"learn", "share", "follow", "keep"}
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
