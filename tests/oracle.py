@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def window(length: int, stride: Tensor | float, smoothness: float = 4.0) -> Tensor:
@@ -52,3 +54,49 @@ def diffstride(x: Tensor, strides: Sequence[Tensor], smoothness: float = 4.0, ra
         size = size_of(length, float(stride.detach()), smoothness)
         x = resample_axis(x, make(length, stride, smoothness).to(x.dtype), size, axis)
     return x
+
+
+def cosine(
+    x: Tensor, strides: Sequence[Tensor], rolloff: float = 0.75, reach: float = 1.765, border: str = "replicate"
+) -> Tensor:
+    """The raised cosine, axis by axis: its kernel as an integral over the window, on a map that torch pads.
+
+    `reach` is how many strides a row takes in on either side.
+    """
+    for axis, stride in enumerate(strides, start=2):
+        length, size = x.shape[axis], inner_size(x.shape[axis], float(stride.detach()))
+        radius = math.floor(reach * float(stride.detach()) + 1e-6)
+        centre = torch.arange(size, dtype=torch.float64).unsqueeze(1) * length / size
+        distance = centre - torch.arange(-radius - 1, length + radius + 1)
+        rows = cosine_kernel(distance / stride, rolloff) * (distance.abs() <= reach * stride + 1e-6)
+        rows = (rows / rows.sum(1, keepdim=True)).to(x.dtype)
+        padded = _padded(x.movedim(axis, -1), radius + 1, border)
+        x = (padded @ rows.t()).movedim(-1, axis)
+    return x
+
+
+def cosine_kernel(u: Tensor, rolloff: float) -> Tensor:
+    """Twice the integral of window(f) cos(2 pi f u) over the frequencies f, in cycles per output sample."""
+    nodes, weights = (
+        torch.from_numpy(np.polynomial.legendre.leggauss(120)[0]),
+        torch.from_numpy(np.polynomial.legendre.leggauss(120)[1]),
+    )
+    low, high = (1 - rolloff) / 2, (1 + rolloff) / 2
+    total = torch.zeros_like(u)
+    for first, last in ((0.0, low), (low, high)):
+        f = (first + last) / 2 + nodes * (last - first) / 2
+        gain = (1 + torch.cos(math.pi * ((f - low) / (high - low)).clamp(0, 1))) / 2
+        waves = torch.cos(2 * math.pi * f * u.unsqueeze(-1))
+        total = total + (waves * (gain * weights * (last - first) / 2)).sum(-1) * 2
+    return total
+
+
+def _padded(x: Tensor, n: int, border: str) -> Tensor:
+    lines = x.reshape(-1, 1, x.shape[-1])
+    if border == "zeros":
+        lines = F.pad(lines, (n, n))
+    elif border == "circular":  # torch wraps around at most once
+        lines = lines[..., torch.arange(-n, x.shape[-1] + n) % x.shape[-1]]
+    else:
+        lines = F.pad(lines, (n, n), mode=border)
+    return lines.reshape(*x.shape[:-1], -1)

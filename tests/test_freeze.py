@@ -13,8 +13,9 @@ from anystride import DiffStride1d, DiffStride2d, SpectralPool2d, convert_, lear
 from anystride.freeze import freeze_
 from anystride.frozen import Frozen
 from anystride.hosts import NAMES, roles_of
-from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.layers import DiffStrideNd
 from anystride.resample import Place
+from anystride.spectral import SpectralPoolNd
 from networks import learn
 
 # Largest difference between learned and frozen, relative to the largest output: rounding in another order.

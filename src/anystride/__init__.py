@@ -6,15 +6,9 @@ from anystride.checkpoint import load_, save
 from anystride.convert import apply_, convert_
 from anystride.convert.plan import Plan
 from anystride.freeze import freeze_
-from anystride.layers import (
-    DiffStride1d,
-    DiffStride2d,
-    DiffStride3d,
-    SpectralPool1d,
-    SpectralPool2d,
-    SpectralPool3d,
-)
+from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
 from anystride.optim import learned_strides, param_groups, regrid_
+from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
 
 __version__ = "0.1.0"
 

@@ -7,6 +7,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from anystride.ops.cosine import BORDERS, Cosine
+from anystride.ops.window import RAMPS
+
 T = TypeVar("T")
 
 
@@ -58,6 +61,25 @@ def check_smoothness(smoothness: Sequence[float]) -> None:
             raise ValueError(
                 f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
             )
+
+
+def cosine_ramp(ramp: str, rolloff: float, tolerance: float, padding_mode: str | None) -> str | Cosine:
+    """The ramp as the operator takes it; raise where an argument is out of range, or does not fit the ramp."""
+    check_choice("ramp", ramp, RAMPS)
+    if padding_mode is not None:
+        check_choice("padding_mode", padding_mode, BORDERS)
+    if ramp != "cosine":
+        if padding_mode not in (None, "circular"):
+            raise ValueError(
+                f"padding_mode must be 'circular' for ramp={ramp!r}, whose kernel is as long as the map, got "
+                f"{padding_mode!r}; ramp='cosine' takes any"
+            )
+        return ramp
+    if not 0 < rolloff <= 1:
+        raise ValueError(f"rolloff must be above 0 and at most 1, got {rolloff}")
+    if not 1e-4 <= tolerance <= 0.2:
+        raise ValueError(f"tolerance must be from 0.0001 to 0.2, got {tolerance}")
+    return Cosine(float(rolloff), float(tolerance), padding_mode or "auto")
 
 
 def per_axis(name: str, value: T | Sequence[T], axes: int) -> tuple[T, ...]:

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from anystride.checks import spatial_size
 from anystride.compiling import exporting
 from anystride.geometry import Size
-from anystride.ops.autograd import autocast
-from anystride.ops.fusion import Convolve, Kernel, Program, convolved
+from anystride.ops.layout import autocast
 from anystride.ops.matrix import Axis, LearnedAxis, Taps, axis_operator, interleaved
+from anystride.ops.program import Apply, Convolve, Kernel, Local, Program, convolved, widened
+from anystride.ops.segments import local_of
 from anystride.ops.separable import Product, joined, multiply
 
 # Spatial size of a map, the lengths that its layer was given where they differ from it, and how the convolution that
@@ -71,15 +72,18 @@ Steps = tuple[tuple[Size, Size, Size, Size], ...]
 
 def constant_of(call: Call, program: Program) -> Constant:
     """A program with its matrices, in float64."""
-    met = call.size if call.kernel is None else convolved(call.kernel, call.size)
+    local = local_of(call.axes, call.kernel)
+    kernel = None if call.kernel is None else widened(call.kernel, local)
+    met = call.size if kernel is None else convolved(kernel, call.size)
     parts: list[list[tuple[Product, tuple[Tensor, ...]]]] = [[], []]
     how: Convolve | None = None
     for step in program:
         if isinstance(step, Convolve):
             how = step
             continue
+        assert isinstance(step, Apply)
         matrices = [
-            _matrix(call.axes[axis], met[axis], call.skipped[axis], taps)
+            _matrix(call.axes[axis], met[axis], call.skipped[axis], taps, local[axis] if local else None)
             for axis, taps in zip(step.product.axes, step.taps, strict=True)
         ]
         same = [taps is None and _is_identity(m) for m, taps in zip(matrices, step.taps, strict=True)]
@@ -88,8 +92,9 @@ def constant_of(call: Call, program: Program) -> Constant:
     return Constant(tuple(parts[0]), how, tuple(parts[1]), call.output)
 
 
-def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None) -> Tensor:
-    matrix = axis_operator(axis, torch.float64, torch.device("cpu"), samples - skipped).matrix
+def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None, local: Local | None) -> Tensor:
+    margin = None if local is None else local.margin
+    matrix = axis_operator(axis, torch.float64, torch.device("cpu"), samples - skipped, margin=margin).matrix
     assert isinstance(matrix, Tensor)
     matrix = F.pad(matrix, (skipped, 0))
     return matrix if taps is None else interleaved(matrix, taps)

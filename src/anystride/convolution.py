@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from anystride.checks import spatial_size
 from anystride.ops.autograd import resample
 from anystride.ops.cache import remembered
-from anystride.ops.fusion import Kernel, convolved
 from anystride.ops.matrix import SpectralAxis, Taps
+from anystride.ops.program import Kernel, convolved
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # A hook with this attribute only looks on, and does not mind if its convolution is not called.
@@ -17,12 +17,13 @@ OBSERVES = "_anystride_observes"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def take_in(x: Tensor, convolution: Any, norm: str) -> tuple[Tensor, Kernel | None]:
+def take_in(x: Tensor, convolution: Any, keeps: bool) -> tuple[Tensor, Kernel | None]:
     """The map, and the kernel of a convolution that can be a part of the operator's program.
 
-    A module that cannot be runs on `x` at once, and there is no kernel.
+    `keeps` says whether the operator keeps constants, as a bias is one. A module that cannot be runs on `x` at once,
+    and there is no kernel.
     """
-    kernel = kernel_for(convolution, norm)
+    kernel = kernel_for(convolution, keeps)
     if kernel is None:
         return getattr(convolution, "unstrided", convolution)(x), None
     return x, kernel
@@ -35,7 +36,7 @@ def counted_size(x: Tensor, kernel: Kernel | None, lengths: Sequence[int] | None
     return spatial_size(x) if kernel is None else convolved(kernel, spatial_size(x))
 
 
-def kernel_for(convolution: Any, norm: str) -> Kernel | None:
+def kernel_for(convolution: Any, keeps: bool) -> Kernel | None:
     """The kernel of a module that can be a part of the operator's program, else None.
 
     A converted convolution says what it is at stride 1 by its method `unstrided`. Any other module must be one of
@@ -50,7 +51,7 @@ def kernel_for(convolution: Any, norm: str) -> Kernel | None:
         convolution.padding_mode,
         len(convolution.weight),
         convolution.groups,
-        convolution.bias is None or norm == "forward",
+        convolution.bias is None or keeps,
     )
 
 
@@ -90,7 +91,7 @@ def to_size(x: Tensor, convolution: Any, target: Callable[[tuple[int, ...]], tup
     """Spectral pooling or its inverse to what `target` makes of the size, after a convolution if there is one."""
     kernel = None
     if convolution is not None:
-        x, kernel = take_in(x, convolution, "forward")
+        x, kernel = take_in(x, convolution, True)
     size = counted_size(x, kernel)
     axes = tuple([SpectralAxis(n, h) for n, h in zip(size, target(size), strict=True)])
     if kernel is None:

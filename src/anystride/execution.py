@@ -13,9 +13,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anystride.convolution import OBSERVES
-from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.layers import DiffStrideNd
 from anystride.recurrent import recurrent_as_one
 from anystride.snapshot import is_lazy, untouched
+from anystride.spectral import SpectralPoolNd
 from anystride.trees import map_tensors
 from anystride.trees import tensors as tensors
 

@@ -1,7 +1,8 @@
 """`freeze_`: what a network has learned becomes constant matrices, one set per size of its maps."""
 
+import collections
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,17 @@ from torch import Tensor, nn
 from anystride.constants import Call, Constant, Key, constant_of, key_of
 from anystride.convolution import counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
+from anystride.filters import Bias, FilterPlace, FilterPool, Filters, compose, filters_of
 from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
 from anystride.geometry import Size
 from anystride.hosts import NAMES, put_off, put_on, roles_of
-from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import Program, cost, in_one_order, programs
+from anystride.layers import DiffStrideNd
+from anystride.ops.fusion import programs
 from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.ops.program import Filter, Program, cost, in_one_order
+from anystride.ops.segments import local_of
 from anystride.resample import CHILD, Enlarges, Leads, Passes, Place
+from anystride.spectral import SpectralPoolNd
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
@@ -86,7 +91,8 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
             )
     # A tensor born in inference mode could not be used for training later.
     with torch.inference_mode(False), torch.no_grad():
-        made = {child: _made(parent, child, records[child]) for parent, _, child, _ in places}
+        uses = collections.Counter(id(p) for m in root.modules() for p in m._parameters.values())
+        made = {child: _made(parent, child, records[child], uses) for parent, _, child, _ in places}
     # Nothing was changed so far; nothing can fail from here.
     for module in list(root.modules()):
         if module.__dict__.pop(NAMES, None) is not None:
@@ -141,7 +147,7 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> N
     x, lengths, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
     kernel = None
     if convolution is not None:
-        x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "norm", "forward"))
+        x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "keeps_constants", True))
     size, met = tuple(x.shape[2:]), counted_size(x, kernel)
     skipped, axes = (0,) * len(size), tuple[Axis, ...]()
     if isinstance(module, Leads):
@@ -165,16 +171,22 @@ def _conflict(name: str, maps: str, one: Size, other: Size) -> str:
     return f"layer {name!r} turns {maps} into {one} and into {other}, {why}"
 
 
-def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
-    """What takes the place of a learned layer, or of the convolution around it; None where nothing does."""
+def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int]) -> nn.Module | None:
+    """What takes the place of a learned layer, or of the convolution around it; None where nothing does.
+
+    `uses` counts the modules that hold each parameter, by its id.
+    """
     if isinstance(module, Passes):
         return None
+    filters = _filters(parent, module, record, uses)
+    if filters is not None:
+        return _frozen_filters(parent, module, record, filters)
     chosen = _programs(record)
     constants = {key: constant_of(call, chosen[key]) for key, call in record.calls.items()}
     made: nn.Module
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
-        made.norm = module.norm
+        made.keeps_constants = module.keeps_constants
     elif roles_of(parent)[-1:] == ("convolution",):
         return _frozen_convolution(record, constants).train(module.training)
     else:
@@ -184,10 +196,57 @@ def _made(parent: nn.Module, module: Any, record: Record) -> nn.Module | None:
         made = FrozenPlace(record.name, constants, record.dtype, record.device, *host)
         if isinstance(module, Enlarges):
             made.mode, made.align_corners = module.mode, module.align_corners
+    return _dressed(parent, module, made)
+
+
+def _dressed(parent: nn.Module, module: nn.Module, made: nn.Module) -> nn.Module:
+    """A frozen layer with the hooks and the mode of the learned one, in a `FrozenLayer` where it stands in torch's."""
     for attribute in _HOOKS:
         setattr(made, attribute, getattr(module, attribute))
     made.train(module.training)
     return _frozen_layer(parent, made) if isinstance(made, FrozenPlace) and _is_torchs(parent) else made
+
+
+def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) -> Filters | None:
+    """The filters that do what a layer did, for maps of any size; None where sizes or strides forbid that."""
+    calls = list(record.calls.values())
+    if isinstance(module, Place):
+        if not isinstance(module, Leads) or module.partial or not module.counts_by_itself:
+            return None
+        former = module.geometry.stride
+        for call in calls:
+            bands = [getattr(axis, "band", None) for axis in call.axes]
+            if [getattr(at, "step", 0) for at in bands] != list(former):
+                return None
+    elif any(key != (key[0], None, None) for key in record.calls):
+        return None
+    weight = parent._parameters.get("weight")
+    composes = weight is not None and uses[id(weight)] == 1 and not parent._forward_pre_hooks
+    return filters_of(calls, record.device or torch.device("cpu"), composes)
+
+
+def _frozen_filters(parent: nn.Module, module: Any, record: Record, filters: Filters) -> nn.Module:
+    where: Any = record.name, record.dtype, record.device
+
+    def place(steps: list[tuple[Filter, Tensor]], kind: Any = FilterPlace, **more: Any) -> FilterPlace:
+        made: FilterPlace = kind(where[0], [s for s, _ in steps], [t for _, t in steps], *where[1:], **more)
+        return made
+
+    axes = len(next(iter(record.calls.values())).size)
+    if not isinstance(module, Place):
+        call = next(iter(record.calls.values()))
+        return _dressed(parent, module, place(filters.before, FilterPool, multiple=[axis.band.step for axis in call.axes]))
+    multiple = [1] * axes
+    if roles_of(parent)[-1:] != ("convolution",):
+        host = {"geometry": module.geometry, "layer_stride": module.layer_stride, "grows": module.grows}
+        return _dressed(parent, module, place(filters.before, multiple=multiple, **host))
+    frozen = FrozenConv(filters.convolve, filters.composed, late=bool(filters.after))
+    if filters.before:
+        frozen.add_module("before", place(filters.before, multiple=multiple))
+    frozen.add_module("conv", nn.Identity())
+    if filters.after:
+        frozen.add_module("after", place(filters.after, multiple=multiple))
+    return frozen.train(module.training)
 
 
 def _is_torchs(host: nn.Module) -> bool:
@@ -212,7 +271,9 @@ def _programs(record: Record) -> dict[Key, Program]:
     """The program of each call. A convolution runs in one order at all sizes."""
     where = record.device or torch.device("cpu")
     calls = record.calls.values()
-    found = [programs(*call.extents, call.size, call.kernel, where) for call in calls]
+    found = [
+        programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls
+    ]
     costs = [
         [cost(program, call.size, call.channels, call.kernel) for program in options]
         for call, options in zip(calls, found, strict=True)
@@ -236,7 +297,9 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
         known = after.setdefault((size if how is None else how.size, None, None), here)
         if known.output != here.output or str(known.before) != str(here.before):
             raise ValueError(_conflict(record.name, "its maps", known.output, here.output))
-    frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None))
+    goes_on = any(own and own.margin is not None for c in record.calls.values() for own in local_of(c.axes, c.kernel))
+    late = goes_on and any(constant.before for constant in after.values())
+    frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None), late=late)
     if not constants or any(constant.before for constant in before.values()):
         frozen.add_module("before", FrozenPlace(record.name, before, record.dtype, record.device))
     frozen.add_module("conv", nn.Identity())
@@ -255,6 +318,14 @@ def _exchange(root: nn.Module, layer: Any, frozen: FrozenLayer) -> None:
         layer.stride = layer.resample.layer_stride
         if frozen.how is not None:
             layer.stride, layer.padding, layer.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
+        if frozen.composed is not None:
+            weight = layer.weight
+            wide = compose(weight, frozen.composed, told["dilation"])
+            layer.weight = nn.Parameter(wide, weight.requires_grad)
+            layer.kernel_size, frozen.composed = tuple(wide.shape[2:]), None
+        if frozen.bias_comes_late and layer.bias is not None:
+            frozen.add_module("late", Bias(layer.bias, layer.weight.dim() - 2))
+            layer.bias = None
     delattr(layer, CHILD)
     for name in _HOOKS:  # the user's hooks saw the map before and after both
         setattr(frozen, name, getattr(layer, name))

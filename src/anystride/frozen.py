@@ -11,8 +11,8 @@ from anystride.checks import spatial_size
 from anystride.constants import Constant, Key, Steps, enlarge, key_of, numbered, refusal, run_constants
 from anystride.convolution import take_in
 from anystride.geometry import Geometry, Size
-from anystride.ops.autograd import convolve
-from anystride.ops.fusion import Convolve
+from anystride.ops.layout import convolve
+from anystride.ops.program import Convolve
 from anystride.resample import CHILD
 
 # One operation each to a tracer that calls this file.
@@ -89,7 +89,7 @@ class Frozen(_Constants):
         dtype, device: of the buffers.
 
     Attributes:
-        norm: the gain of the layer, by which a convolution with a bias may have to run by itself.
+        keeps_constants: whether the layer did; else a convolution with a bias runs by itself.
 
     Shape:
         (N, C, *spatial) to (N, C, *output), for the sizes that it was made for.
@@ -98,7 +98,7 @@ class Frozen(_Constants):
         ValueError: the map has another size.
     """
 
-    norm = "forward"
+    keeps_constants = True
 
     def forward(self, x: Tensor, lengths: list[int] | None = None, convolution: Any = None) -> Tensor:
         """Resample, after `convolution` if one is given. `lengths` is what the learned layer was given at freezing."""
@@ -108,7 +108,7 @@ class Frozen(_Constants):
 
     @torch.jit.unused
     def _resampled(self, x: Tensor, lengths: Any, convolution: Any) -> Tensor:
-        x, kernel = (x, None) if convolution is None else take_in(x, convolution, self.norm)
+        x, kernel = (x, None) if convolution is None else take_in(x, convolution, self.keeps_constants)
         key = key_of(spatial_size(x), lengths, kernel)
         if key not in self.outputs:
             raise ValueError(refusal(self.name, key, self.outputs))
@@ -221,7 +221,8 @@ class FrozenLayer(nn.Sequential):
     def _names(self, prefix: str) -> dict[str, str]:
         """Names in state dicts, which are those of a converted layer, by the names of our own tensors."""
         found = {name: list(part.state_dict()) for name, part in self._modules.items() if part is not None}
-        names = {f"{prefix}{self.inner}.{name}": f"{prefix}{name}" for name in found.pop(self.inner, [])}
+        parts = [(part, name) for part in (self.inner, "late") for name in found.pop(part, [])]
+        names = {f"{prefix}{part}.{name}": f"{prefix}{name}" for part, name in parts}
         matrices = [f"{part}.{name}" for part, tensors in found.items() for name in tensors]
         return names | {f"{prefix}{name}": f"{prefix}{CHILD}.matrix{n}" for n, name in enumerate(matrices)}
 
@@ -249,15 +250,18 @@ class FrozenConv(FrozenLayer):
 
     Args:
         how: with which stride the convolution runs; None where it runs at stride 1 as it is.
+
+        composed: per axis, the filter that the convolution's weight is to take in.
+        late: whether the bias is added after what follows the convolution, which goes on beyond its map.
     """
 
     __jit_unused_properties__: ClassVar[list[str]] = ["weight", "bias"]
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["how"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["how", "composed", "bias_comes_late"]
     inner = "conv"
 
-    def __init__(self, how: Convolve | None) -> None:
+    def __init__(self, how: Convolve | None, composed: list[Tensor] | None = None, late: bool = False) -> None:
         super().__init__()
-        self.how = how
+        self.how, self.composed, self.bias_comes_late = how, composed, late
 
     @property
     def weight(self) -> Tensor:
@@ -267,4 +271,5 @@ class FrozenConv(FrozenLayer):
     @property
     def bias(self) -> Tensor | None:
         """The convolution's bias."""
-        return self.conv.bias  # type: ignore[return-value, union-attr]
+        late: Any = self._modules.get("late")
+        return self.conv.bias if late is None else late.bias  # type: ignore[return-value, union-attr, no-any-return]

@@ -10,14 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anystride.checks import check_choice, check_input, check_smoothness, check_stride, per_axis
+from anystride.checks import check_choice, check_input, check_smoothness, check_stride, cosine_ramp, per_axis
 from anystride.ops.autograd import resample
 from anystride.ops.matrix import NORMS, LearnedAxis, SpectralAxis, band_matrix
-from anystride.ops.window import RAMPS, band
+from anystride.ops.window import band
 
 __all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
 
-Ramp = Literal["outer", "inner"]
+Ramp = Literal["outer", "inner", "cosine"]
+PaddingMode = Literal["auto", "zeros", "replicate", "reflect", "circular"]
 Norm = Literal["forward", "ortho", "backward"]
 
 
@@ -27,6 +28,10 @@ def diffstride(
     smoothness: float | Sequence[float] = 4.0,
     ramp: Ramp = "outer",
     norm: Norm = "forward",
+    *,
+    rolloff: float = 0.75,
+    tolerance: float = 0.01,
+    padding_mode: PaddingMode | None = None,
 ) -> Tensor:
     """Low-pass and downsample every spatial axis at a stride that can be learned (Algorithm 1, Eq. 3 to 5).
 
@@ -36,11 +41,17 @@ def diffstride(
             n values it receives a gradient. Values below `window.stride_bounds` act, and learn, as its lower end.
         smoothness: R > 0, width of the window's ramp in frequency bins, one value or one per spatial axis.
         ramp: "outer" (the paper: the ramp lies beyond the pass-band, so maps are up to 2 R larger than L / S) or
-            "inner" (the ramp ends at the pass-band's edge: the shapes of a strided convolution).
+            "inner" (the ramp ends at the pass-band's edge: the shapes of a strided convolution), or "cosine" (half a
+            cosine around the output's highest frequency: the same shapes by a short filter; R does not count).
         norm: "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
+        rolloff: for "cosine", b in (0, 1]: the window falls from 1 at (1 - b) L / (2 S) to 0 at (1 + b) L / (2 S).
+        tolerance: for "cosine", the share of its kernel (root of energy) that is cut off, from 1e-4 to 0.2: the rest
+            is a filter of about 3.5 S + 1 samples at the defaults.
+        padding_mode: for "cosine", what lies beyond the border: "zeros", "replicate" (the default), "reflect" or
+            "circular". The other ramps are circular.
 
     Returns:
-        (N, C, *sizes), with min(L, floor(L / S + 2 R)) samples per axis for "outer" and ceil(L / S) for "inner".
+        (N, C, *sizes), with min(L, floor(L / S + 2 R)) samples per axis for "outer", else ceil(L / S).
 
     Raises:
         TypeError: `x` is not a floating-point tensor.
@@ -56,7 +67,7 @@ def diffstride(
         torch.Size([2])
     """
     check_input(x)
-    check_choice("ramp", ramp, RAMPS)
+    kind = cosine_ramp(ramp, rolloff, tolerance, padding_mode)
     check_choice("norm", norm, NORMS)
     axes = x.dim() - 2
     widths = per_axis("smoothness", smoothness, axes)
@@ -68,7 +79,7 @@ def diffstride(
     for value, length in zip(values, x.shape[2:], strict=True):
         check_stride(value, length)
     learns = torch.is_grad_enabled() and stride.requires_grad
-    bands = [band(*axis, ramp) for axis in zip(x.shape[2:], values, widths, strict=True)]
+    bands = [band(*axis, kind) for axis in zip(x.shape[2:], values, widths, strict=True)]
     return resample(x, tuple([LearnedAxis.of(each, norm, learns) for each in bands]), stride)
 
 
@@ -107,6 +118,9 @@ def resampling_matrix(
     ramp: Ramp = "outer",
     norm: Norm = "forward",
     *,
+    rolloff: float = 0.75,
+    tolerance: float = 0.01,
+    padding_mode: PaddingMode | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -116,9 +130,10 @@ def resampling_matrix(
         length: samples L of the axis, at least 1.
         stride: stride S in [1, L); values below `stride_bounds` act as its lower end.
         smoothness: R > 0, the ramp's width in bins.
-        ramp: "outer" (the paper) or "inner".
+        ramp: "outer" (the paper), "inner" or "cosine".
         norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter
             (never adds energy), "backward" is the authors' release.
+        rolloff, tolerance, padding_mode: for "cosine", as in `diffstride`.
         dtype: floating-point type of the result; it is computed in float64 and rounded once.
         device: where the result lies.
 
@@ -134,8 +149,8 @@ def resampling_matrix(
         >>> bool(torch.allclose(resampling_matrix(32, 2.0).sum(dim=1), torch.ones(24)))
         True
     """
-    check_choice("ramp", ramp, RAMPS)
+    kind = cosine_ramp(ramp, rolloff, tolerance, padding_mode)
     check_choice("norm", norm, NORMS)
     check_smoothness((smoothness,))
     check_stride(stride, length)
-    return band_matrix(band(length, stride, smoothness, ramp), norm).to(device, dtype)
+    return band_matrix(band(length, stride, smoothness, kind), norm).to(device, dtype)

@@ -1,7 +1,7 @@
-"""DiffStride and spectral pooling as modules: they hold parameters and run the operator."""
+"""DiffStride as modules: they hold parameters and run the operator."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,17 @@ from anystride.checks import (
     check_size,
     check_smoothness,
     check_strides,
+    cosine_ramp,
     per_axis,
 )
 from anystride.compiling import FOLLOW, exporting, outside_graphs
 from anystride.convolution import counted_size, take_in
-from anystride.functional import Norm, Ramp
+from anystride.functional import Norm, PaddingMode, Ramp
 from anystride.ops.autograd import resample
-from anystride.ops.matrix import NORMS, Axis, LearnedAxis, SpectralAxis, tables
-from anystride.ops.window import RAMPS, Band, band
+from anystride.ops.cosine import Cosine, CosineBand
+from anystride.ops.matrix import NORMS, Axis, LearnedAxis
+from anystride.ops.tables import tables
+from anystride.ops.window import Band, band
 from anystride.stride import HasStride, learned_axes
 
 Grid = int | Literal["free", "fixed"]
@@ -36,11 +39,15 @@ class DiffStrideNd(HasStride):
         stride: initial stride, at least 1, a number or one per spatial axis.
         smoothness: R, width of the window's ramp in frequency bins (the paper: 4), one value or one per axis.
         shared: learn a single stride for all axes.
-        ramp: "outer" (the paper) or "inner" (the shapes of a strided convolution).
+        ramp: "outer" (the paper), "inner" (the shapes of a strided convolution), or "cosine" (the same shapes by a
+            short filter, which costs little in any runtime; `smoothness` does not count).
         norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
         grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
             most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
             for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
+        rolloff, tolerance: for "cosine", as in `functional.diffstride`.
+        padding_mode: for "cosine", what lies beyond the border: one of torch's words, or "auto" (the default): with a
+            `convolution`, its map goes on where its input is zero, as under a stride, and any other map is replicated.
         device: where the parameter is created.
 
     Shape:
@@ -60,8 +67,12 @@ class DiffStrideNd(HasStride):
         norm: Norm = "forward",
         grid: Grid = "free",
         device: torch.device | str | None = None,
+        *,
+        rolloff: float = 0.75,
+        tolerance: float = 0.01,
+        padding_mode: PaddingMode | None = None,
     ) -> None:
-        check_choice("ramp", ramp, RAMPS)
+        kind = cosine_ramp(ramp, rolloff, tolerance, padding_mode)
         check_choice("norm", norm, NORMS)
         start = check_strides(per_axis("stride", stride, self.spatial_dims))
         if shared and len(set(start)) > 1:
@@ -70,6 +81,8 @@ class DiffStrideNd(HasStride):
         self.smoothness = per_axis("smoothness", smoothness, self.spatial_dims)
         check_smoothness(self.smoothness)
         self.shared, self.ramp, self.norm, self.grid = shared, ramp, norm, grid
+        # The ramp as `ops` takes it, with what only a cosine has.
+        self.kind = kind
         # Output sizes that stay, by the lengths of the input.
         self._held: dict[tuple[int, ...], tuple[int, ...]] = {}
 
@@ -95,7 +108,7 @@ class DiffStrideNd(HasStride):
         check_input(x, self.spatial_dims)
         kernel = None
         if convolution is not None:
-            x, kernel = take_in(x, convolution, self.norm)
+            x, kernel = take_in(x, convolution, self.keeps_constants)
         counted = counted_size(x, kernel, lengths)
         if torch.compiler.is_compiling():
             axes: tuple[Axis, ...] = tuple([LearnedAxis.of(at, self.norm) for at in self.bands(counted)])
@@ -106,7 +119,7 @@ class DiffStrideNd(HasStride):
             return resample(x, axes, self.stride)
         return resample(x, axes, self.stride, kernel, convolution.weight, convolution.bias)
 
-    def bands(self, lengths: Sequence[int]) -> list[Band]:
+    def bands(self, lengths: Sequence[int]) -> list[Band | CosineBand]:
         """What each axis of so many samples keeps at the current stride, on the grid that it has or now gets."""
         at = tuple(lengths)
         if torch.compiler.is_compiling():
@@ -120,12 +133,12 @@ class DiffStrideNd(HasStride):
                 )
             parts: Any = self.stride.detach().double().expand(self.spatial_dims).unbind()
             static = zip(at, parts, self.smoothness, held, strict=True)
-            return [band(length, stride, width, self.ramp, h) for length, stride, width, h in static]
+            return [band(length, stride, width, self.kind, h) for length, stride, width, h in static]
         return [axis.band for axis in self.axes(at)]
 
     def axes(self, lengths: tuple[int, ...], learns: bool = False) -> tuple[LearnedAxis, ...]:
         """What is done to axes of so many samples at the current stride."""
-        at = lengths, self.stride_values(), self.smoothness, self.ramp, self.norm, learns
+        at = lengths, self.stride_values(), self.smoothness, self.kind, self.norm, learns
         if self._grid == "free":
             return learned_axes(*at)
         sizes = tuple([axis.output_length for axis in learned_axes(*at)])
@@ -148,6 +161,11 @@ class DiffStrideNd(HasStride):
         if grid == "fixed":  # to a compiler, tables are constants; importing it takes a second
             torch.compiler.assume_constant_result(tables)
 
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether a constant map stays that constant, at its border as well."""
+        return self.norm == "forward" and not (isinstance(self.kind, Cosine) and self.kind.border == "zeros")
+
     def regrid(self) -> None:
         """With `grid="fixed"`: give up the sizes that were held. The next call takes those of its stride."""
         self._held.clear()
@@ -161,7 +179,11 @@ class DiffStrideNd(HasStride):
         stride, smoothness = (v[0] if len(set(v)) == 1 else v for v in (values, self.smoothness))
         grid = "" if self.grid == "free" else f", grid={self.grid!r}"
         kind = f"shared={self.shared}, ramp={self.ramp!r}, norm={self.norm!r}{grid}"
-        return f"stride={stride}, smoothness={smoothness}, {kind}"
+        if isinstance(self.kind, Cosine):
+            width = f"rolloff={self.kind.rolloff}, tolerance={self.kind.tolerance}, padding_mode={self.kind.border!r}"
+        else:
+            width = f"smoothness={smoothness}"
+        return f"stride={stride}, {width}, {kind}"
 
 
 class DiffStride1d(DiffStrideNd):
@@ -195,106 +217,6 @@ class DiffStride3d(DiffStrideNd):
     Example:
         >>> DiffStride3d(stride=2.0, ramp="inner", shared=True)(torch.randn(2, 8, 8, 16, 16)).shape
         torch.Size([2, 8, 4, 8, 8])
-    """
-
-    spatial_dims = 3
-
-
-class SpectralPoolNd(nn.Module):
-    """Spectral pooling (section 2.3); use `SpectralPool1d`, `SpectralPool2d` or `SpectralPool3d`.
-
-    Args:
-        stride: S >= 1, fixed, a number or one per spatial axis; the output has max(1, floor(L / S)) samples.
-        output_size: the output's spatial size instead, a number or one per spatial axis.
-        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *output_size(spatial)).
-
-    Raises:
-        ValueError: not exactly one of `stride` and `output_size` is given, an argument is out of range, or the input
-            has another number of axes.
-        TypeError: the input is not floating point.
-    """
-
-    spatial_dims: ClassVar[int]
-
-    def __init__(
-        self,
-        stride: float | Sequence[float] | None = None,
-        output_size: int | Sequence[int] | None = None,
-        norm: Norm = "forward",
-    ) -> None:
-        super().__init__()
-        check_choice("norm", norm, NORMS)
-        if (stride is None) == (output_size is None):
-            raise ValueError(f"give either stride or output_size, got stride={stride} and output_size={output_size}")
-        self.stride = None if stride is None else check_strides(per_axis("stride", stride, self.spatial_dims))
-        self.size = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
-        self.norm = norm
-
-    def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: Any = None) -> Tensor:
-        """Downsample; `lengths` and `convolution` as in `DiffStride2d.forward`."""
-        check_input(x, self.spatial_dims)
-        kernel = None
-        if convolution is not None:
-            x, kernel = take_in(x, convolution, self.norm)
-        counted = counted_size(x, kernel, lengths)
-        axes = self.axes(counted)
-        if kernel is None:
-            return resample(x, axes)
-        return resample(x, axes, None, kernel, convolution.weight, convolution.bias)
-
-    def axes(self, lengths: Sequence[int]) -> tuple[SpectralAxis, ...]:
-        """What is done to axes of so many samples."""
-        axes = []
-        for size, length in zip(self.output_size(lengths), lengths, strict=True):
-            if not 1 <= size <= length:
-                raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
-            axes.append(SpectralAxis(length, int(size), self.norm))
-        return tuple(axes)
-
-    def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
-        """Spatial size of the output for a spatial size of the input."""
-        if self.size is not None:
-            return self.size
-        assert self.stride is not None
-        sizes = check_size(input_size, self.spatial_dims)
-        return tuple(max(1, int(size / stride + 1e-9)) for size, stride in zip(sizes, self.stride, strict=True))
-
-    def extra_repr(self) -> str:
-        what = f"stride={self.stride}" if self.size is None else f"output_size={self.size}"
-        return f"{what}, norm={self.norm!r}"
-
-
-class SpectralPool1d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, L).
-
-    Example:
-        >>> SpectralPool1d(stride=2.5)(torch.randn(4, 8, 100)).shape
-        torch.Size([4, 8, 40])
-    """
-
-    spatial_dims = 1
-
-
-class SpectralPool2d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, H, W).
-
-    Example:
-        >>> SpectralPool2d(output_size=(20, 16))(torch.randn(8, 64, 32, 32)).shape
-        torch.Size([8, 64, 20, 16])
-    """
-
-    spatial_dims = 2
-
-
-class SpectralPool3d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, D, H, W).
-
-    Example:
-        >>> SpectralPool3d(stride=(1.0, 2.0, 2.0))(torch.randn(2, 8, 8, 16, 16)).shape
-        torch.Size([2, 8, 8, 8, 8])
     """
 
     spatial_dims = 3

@@ -16,8 +16,9 @@ from anystride.calls import ENTRY, OWN, note_size, size_of, turn
 from anystride.checks import check_input, spatial_size
 from anystride.convolution import take_in, to_size
 from anystride.geometry import Geometry, Size, SizeRule, along, counted
-from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.layers import DiffStrideNd
 from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.spectral import SpectralPoolNd
 
 CHILD = "resample"
 """The name under which a converted layer registers its place."""
@@ -102,7 +103,7 @@ class Place(nn.Module):
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
         """What the role does; here the map stays as it is, after the convolution if there is one."""
-        return x if convolution is None else take_in(x, convolution, "")[0]
+        return x if convolution is None else take_in(x, convolution, False)[0]
 
     def kept(self, size: Size) -> Size:
         """A size with the axes that have a rule at the size that it gives."""
@@ -139,6 +140,11 @@ class Leads(Place):
     @property
     def partial(self) -> bool:
         return len(self.pooled) < len(self.geometry.stride)
+
+    @property
+    def counts_by_itself(self) -> bool:
+        """Whether the length that it counts follows from its own map, in the same way for every size."""
+        return not self.geometry.same
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
         lengths = self.lengths(spatial_size(x), convolution is not None, input_size)
@@ -184,6 +190,13 @@ class Shares(Leads):
     ) -> None:
         super().__init__(pool, **place)
         self.leader, self.leading, self.shift = leader, leading, shift
+
+    @property
+    def counts_by_itself(self) -> bool:
+        own, leading = self.geometry, self.leading
+        each_axis = zip(own.span, own.padding, leading.span, leading.padding, strict=True)
+        alike = own.ceil == leading.ceil and all(k - 2 * p == j - 2 * q for k, p, j, q in each_axis)
+        return alike and not own.same and not leading.same and not any(self.shift)
 
     def lengths(self, size: Size, convolves: bool, input_size: Size | None) -> Size:
         if convolves:

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from anystride.ops.cache import remembered
+from anystride.ops.cosine import Cosine
 from anystride.ops.matrix import LearnedAxis
 from anystride.ops.window import band, stride_bounds
 
 
 @remembered
-def bounds_of(lengths: tuple[int, ...], smoothness: tuple[float, ...], ramp: str) -> tuple[tuple[float, float], ...]:
+def bounds_of(
+    lengths: tuple[int, ...], smoothness: tuple[float, ...], ramp: str | Cosine
+) -> tuple[tuple[float, float], ...]:
     """The range of the stride of each axis of so many samples."""
     return tuple([stride_bounds(n, width, ramp) for n, width in zip(lengths, smoothness, strict=True)])
 
@@ -25,7 +28,7 @@ def learned_axes(
     lengths: tuple[int, ...],
     strides: tuple[float, ...],
     smoothness: tuple[float, ...],
-    ramp: str,
+    ramp: str | Cosine,
     norm: str,
     learns: bool,
     sizes: tuple[int, ...] | None = None,
@@ -46,7 +49,7 @@ class HasStride(nn.Module):
     spatial_dims: ClassVar[int]
     stride: nn.Parameter
     smoothness: tuple[float, ...]
-    ramp: str
+    kind: str | Cosine
 
     def __init__(self, start: Sequence[float], device: torch.device | str | None) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class HasStride(nn.Module):
 
     def _watch(self, lengths: tuple[int, ...]) -> None:
         """Remember what a map of so many samples can take, together with others since the last backward pass."""
-        bounds = bounds_of(lengths, self.smoothness, self.ramp)
+        bounds = bounds_of(lengths, self.smoothness, self.kind)
         if self._bounds is not None and not self._projected and self._bounds != bounds:
             bounds = tuple([(min(a, c), max(b, d)) for (a, b), (c, d) in zip(bounds, self._bounds, strict=True)])
         self._bounds, self._projected = bounds, False

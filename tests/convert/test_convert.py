@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 import anystride
 from anystride import Plan, apply_, convert_, learned_strides
-from anystride.layers import DiffStrideNd, SpectralPool2d
+from anystride.layers import DiffStrideNd
 from anystride.resample import Place
+from anystride.spectral import SpectralPool2d
 from networks import set_strides
 
 

@@ -14,7 +14,7 @@ from anystride import (
     convert_,
 )
 from anystride.convolution import kernel_for
-from anystride.ops.fusion import Convolve
+from anystride.ops.program import Convolve
 from anystride.ops.segments import program_of
 from anystride.resample import Keeps
 
@@ -46,7 +46,7 @@ def fix(model):
 
 def is_interleaved(conv, size):
     place = conv.resample
-    kernel = kernel_for(conv, "forward")
+    kernel = kernel_for(conv, True)
     program = program_of(place.pool.axes(size), size, conv.in_channels, kernel, torch.device("cpu"))
     return any(isinstance(step, Convolve) and step.interleaved for step in program)
 

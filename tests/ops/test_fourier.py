@@ -8,11 +8,11 @@ from anystride.ops import matrix as resampling
 from anystride.ops.autograd import run
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
-from anystride.ops.fusion import Apply
 from anystride.ops.matrix import LearnedAxis, SpectralAxis, axis_operator
+from anystride.ops.program import Apply
 from anystride.ops.segments import bind
 from anystride.ops.separable import Product, multiply
-from anystride.ops.window import RAMPS, band
+from anystride.ops.window import LINEAR_RAMPS, band
 
 CPU = torch.device("cpu")
 
@@ -32,13 +32,13 @@ def along(x, axes, fourier, stride=None):
 
 
 @pytest.mark.parametrize("norm", resampling.NORMS)
-@pytest.mark.parametrize("ramp", RAMPS)
+@pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 @pytest.mark.parametrize("stride", [1.0, 1.03, 1.9, 3.4, 20.0])
 @pytest.mark.parametrize("length", [30, 31, 37])
 @pytest.mark.parametrize("missing", [0, 3, -4])
 def test_it_is_the_same_matrix(length, stride, ramp, norm, missing):
     at = band(length, stride, 1.5, ramp)
-    operator = axis_operator(LearnedAxis.of(at, norm), torch.float64, CPU, length - missing, fourier=True)
+    operator = axis_operator(LearnedAxis.of(at, norm), torch.float64, CPU, length - missing, long=True)
     assert isinstance(operator.matrix, FourierMatrix)
     expected = resampling.onto_samples(resampling.band_matrix(at, norm), length - missing)
     assert operator.matrix.shape == expected.shape
@@ -50,13 +50,13 @@ def test_it_is_the_same_matrix(length, stride, ramp, norm, missing):
 
 @pytest.mark.parametrize(("length", "size"), [(30, 17), (30, 16), (31, 31), (32, 32), (31, 1)])
 def test_spectral_pooling_is_the_same_matrix(length, size):
-    operator = axis_operator(SpectralAxis(length, size), torch.float64, CPU, fourier=True)
+    operator = axis_operator(SpectralAxis(length, size), torch.float64, CPU, long=True)
     assert isinstance(operator.matrix, FourierMatrix)
     expected = resampling.spectral_matrix(length, size, dtype=torch.float64)
     torch.testing.assert_close(dense(operator.matrix), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("ramp", RAMPS)
+@pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 def test_maps_and_gradients_are_the_same(ramp):
     x = torch.randn(2, 3, 40, 27, dtype=torch.float64, requires_grad=True)
     stride = torch.tensor([2.3, 1.4], dtype=torch.float64, requires_grad=True)

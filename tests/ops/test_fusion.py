@@ -20,8 +20,9 @@ from anystride import (
 )
 from anystride.convolution import kernel_for
 from anystride.ops.autograd import run
-from anystride.ops.fusion import Apply, Convolve, Kernel, convolved, cost, plan, programs
+from anystride.ops.fusion import plan, programs
 from anystride.ops.matrix import LearnedAxis, SpectralAxis, Taps
+from anystride.ops.program import Apply, Convolve, Kernel, convolved, cost
 from anystride.ops.segments import bind, program_of
 from anystride.ops.separable import Product  # noqa: F401 - the text of a program names it
 from anystride.ops.window import band
@@ -55,7 +56,7 @@ CPU = torch.device("cpu")
 
 def prepare(conv, pool, x):
     """What a pool does to the axes of `conv(x)`, and all programs that do it."""
-    kernel, size = kernel_for(conv, pool.norm), tuple(x.shape[2:])
+    kernel, size = kernel_for(conv, pool.keeps_constants), tuple(x.shape[2:])
     met = convolved(kernel, size)
     axes = pool.axes(met, True) if hasattr(pool, "ramp") else pool.axes(met)
     learned = isinstance(axes[0], LearnedAxis)
@@ -252,7 +253,7 @@ def test_a_place_that_rests_takes_no_step():
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_other_modules_run_first(conv):
     pool, x = DiffStride2d(1.7), torch.randn(2, 6, 12, 12)
-    assert kernel_for(conv, "forward") is None
+    assert kernel_for(conv, True) is None
     torch.testing.assert_close(pool(x, convolution=conv), pool(conv(x)))
 
 
@@ -267,7 +268,7 @@ def test_hooks_see_what_they_wait_for():
 def test_a_bias_that_would_be_scaled_keeps_its_convolution():
     conv, pool = nn.Conv2d(2, 3, 3, padding=1), DiffStride2d(2.0, norm="ortho")
     x = torch.randn(2, 2, 12, 12)
-    assert kernel_for(conv, "ortho") is None
+    assert kernel_for(conv, False) is None
     torch.testing.assert_close(pool(x, convolution=conv), pool(conv(x)))
 
 

@@ -9,7 +9,7 @@ import oracle
 from anystride.functional import resampling_matrix
 from anystride.ops.cache import TensorCache
 from anystride.ops.matrix import NORMS, AxisOperator, LearnedAxis, axis_operator, band_matrix, spectral_matrix
-from anystride.ops.window import RAMPS, band, clamp_stride, window
+from anystride.ops.window import LINEAR_RAMPS, band, clamp_stride, window
 
 
 def matrix(length, stride, smoothness=4.0, ramp="outer", norm="forward"):
@@ -25,7 +25,7 @@ def cosine(k, length, size, phase=0.3):
     return torch.cos(2 * math.pi * k * torch.arange(size, dtype=torch.float64) / size + phase)
 
 
-@pytest.mark.parametrize("ramp", RAMPS)
+@pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 @pytest.mark.parametrize(("length", "stride"), [(32, 2.0), (33, 2.3), (31, 4.7), (20, 1.5), (7, 2.2)])
 def test_cosines(length, stride, ramp):
     """Below the ramp a cosine passes, on it it is scaled by the window, beyond the output's grid it vanishes."""
@@ -42,7 +42,7 @@ def test_cosines(length, stride, ramp):
             assert got.abs().max() < 1e-13
 
 
-@pytest.mark.parametrize("ramp", RAMPS)
+@pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 def test_the_unpaired_bin_keeps_its_cosine(ramp):
     length, stride = 32, 2.2 if ramp == "outer" else 2.05
     a = matrix(length, stride, ramp=ramp)
@@ -55,7 +55,9 @@ def test_the_unpaired_bin_keeps_its_cosine(ramp):
     assert (a @ cosine(k, length, length, phase=-math.pi / 2)).abs().max() < 1e-13
 
 
-@given(length=st.integers(1, 60), stride=st.floats(1, 70), smoothness=st.floats(0.3, 6), ramp=st.sampled_from(RAMPS))
+@given(
+    length=st.integers(1, 60), stride=st.floats(1, 70), smoothness=st.floats(0.3, 6), ramp=st.sampled_from(LINEAR_RAMPS)
+)
 def test_constants_stay_and_equal_the_definition(length, stride, smoothness, ramp):
     a = matrix(length, stride, smoothness=smoothness, ramp=ramp)
     at = band(length, stride, smoothness, ramp)
@@ -86,7 +88,7 @@ def test_a_hartley_transform_gives_the_same_matrix():
     torch.testing.assert_close(cas(h) * gains @ cas(length).T / length, matrix(length, stride), rtol=0, atol=1e-13)
 
 
-@given(length=st.integers(2, 60), stride=st.floats(1, 30), ramp=st.sampled_from(RAMPS))
+@given(length=st.integers(2, 60), stride=st.floats(1, 30), ramp=st.sampled_from(LINEAR_RAMPS))
 def test_energy_never_grows_under_ortho(length, stride, ramp):
     assert torch.linalg.matrix_norm(matrix(length, stride, ramp=ramp, norm="ortho"), 2) <= 1 + 1e-12
 
@@ -112,7 +114,9 @@ def test_spectral_matrix_of_the_same_size_is_the_identity():
         torch.testing.assert_close(spectral_matrix(length, length, dtype=torch.float64), eye, rtol=0, atol=1e-14)
 
 
-@given(length=st.integers(4, 60), stride=st.floats(1, 20), smoothness=st.floats(0.6, 6), ramp=st.sampled_from(RAMPS))
+@given(
+    length=st.integers(4, 60), stride=st.floats(1, 20), smoothness=st.floats(0.6, 6), ramp=st.sampled_from(LINEAR_RAMPS)
+)
 def test_probe_is_the_derivative_seen_from_the_output(length, stride, smoothness, ramp):
     """dA/dS = -probe^T probe A, against a finite difference of A."""
     at, step = band(length, stride, smoothness, ramp), 1e-6

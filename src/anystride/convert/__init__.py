@@ -13,16 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from anystride.checks import check_choice, check_grid, check_smoothness
+from anystride.checks import check_choice, check_grid, check_smoothness, cosine_ramp
 from anystride.convert.acceptance import Acceptance
 from anystride.convert.plan import Plan
 from anystride.convert.planner import Planner
 from anystride.convert.surgery import Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
-from anystride.functional import Ramp
+from anystride.functional import PaddingMode, Ramp
 from anystride.layers import Grid
-from anystride.ops.window import RAMPS
 
 METHODS = ("diffstride", "spectral")
 
@@ -42,6 +41,9 @@ def convert_(
     learnable: Sequence[str] = (),
     axes: Mapping[str, Sequence[int | str]] | None = None,
     dry_run: bool = False,
+    rolloff: float = 0.75,
+    tolerance: float = 0.01,
+    padding_mode: PaddingMode | None = None,
 ) -> Plan:
     """Replace the downsampling of a network by layers that learn their strides, in place, with the weights kept.
 
@@ -71,6 +73,7 @@ def convert_(
             "width", "length"; along the others it stays as it is, and so does all that its maps meet. `{"pool": (0,)}`
             keeps the time axis of a pooling by (2, 1).
         dry_run: plan, and change nothing.
+        rolloff, tolerance, padding_mode: for "cosine", as in `DiffStride2d`.
 
     Returns:
         The plan: print it, keep it as JSON, repeat it with `apply_`.
@@ -89,10 +92,19 @@ def convert_(
     """
     tied = [tuple(names) for names in groups]
     _check(model, example_input, method, [*learnable, *(axes or ()), *(name for names in tied for name in names)])
-    check_choice("ramp", ramp, RAMPS)
+    cosine_ramp(ramp, rolloff, tolerance, padding_mode)
     check_smoothness((smoothness,))
     check_grid(grid)
-    settings = Plan(method=method, ramp=ramp, smoothness=float(smoothness), shared=shared, grid=grid)
+    settings = Plan(
+        method=method,
+        ramp=ramp,
+        smoothness=float(smoothness),
+        shared=shared,
+        grid=grid,
+        rolloff=rolloff,
+        tolerance=tolerance,
+        padding_mode=padding_mode,
+    )
     planner = Planner(model, example_input, settings, filter, learnable, axes)  # find
     before = multiply_accumulates(model, example_input)
     while True:

@@ -94,7 +94,7 @@ class Plan:
     Attributes:
         changes: one per place that changes the resolution, in the order of execution.
         method: "diffstride" or "spectral".
-        ramp, smoothness, shared, grid: of the learned layers.
+        ramp, smoothness, shared, grid, rolloff, tolerance, padding_mode: of the learned layers.
         whole: whether converted convolutions tell the stride that they had, as the network computes with whole ones.
         macs: multiply-accumulates for the example before and after; None if they were not counted.
     """
@@ -108,6 +108,9 @@ class Plan:
     whole: bool = False
     macs: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    rolloff: float = 0.75
+    tolerance: float = 0.01
+    padding_mode: str | None = None
 
     @property
     def replaced(self) -> tuple[Change, ...]:

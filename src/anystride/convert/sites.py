@@ -12,8 +12,9 @@ from anystride.convert.source import Found, find
 from anystride.execution import TAG, Execution, tensors
 from anystride.frozen import Frozen, FrozenLayer, FrozenPlace
 from anystride.hosts import roles_of
-from anystride.layers import DiffStrideNd, SpectralPoolNd
+from anystride.layers import DiffStrideNd
 from anystride.resample import CHILD, Place
+from anystride.spectral import SpectralPoolNd
 from anystride.trees import map_tensors
 from anystride.unstrided import name_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from anystride import layers
+from anystride import layers, spectral
 from anystride.calls import ENTRY, names_for, place_of
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import Calls, ordinary
@@ -143,7 +143,7 @@ class Surgery:
         if change.group not in self._pools:
             stride = [change.stride[axis] for axis in self.places_axes(change)]
             if self.plan.method == "spectral":
-                self._pools[change.group] = getattr(layers, f"SpectralPool{len(stride)}d")(stride=stride)
+                self._pools[change.group] = getattr(spectral, f"SpectralPool{len(stride)}d")(stride=stride)
             else:
                 self._pools[change.group] = getattr(layers, f"DiffStride{len(stride)}d")(
                     stride=max(stride) if self.plan.shared else stride,
@@ -151,6 +151,9 @@ class Surgery:
                     shared=self.plan.shared,
                     ramp=self.plan.ramp,
                     grid=self.plan.grid,
+                    rolloff=self.plan.rolloff,
+                    tolerance=self.plan.tolerance,
+                    padding_mode=self.plan.padding_mode,
                     device=next((p.device for p in self.model.parameters()), None),
                 )
         return self._pools[change.group]

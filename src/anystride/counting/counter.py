@@ -20,11 +20,12 @@ from anystride.convolution import counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
 from anystride.counting.structure import structure
 from anystride.execution import Execution, arguments, run_once
-from anystride.layers import DiffStrideNd, SpectralPoolNd
-from anystride.ops.fusion import Apply, Kernel, work
+from anystride.layers import DiffStrideNd
 from anystride.ops.matrix import Axis, SpectralAxis
-from anystride.ops.segments import program_of
+from anystride.ops.program import Apply, Filter, Kernel, work
+from anystride.ops.segments import is_local, program_of
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
+from anystride.spectral import SpectralPoolNd
 from anystride.trees import leaves_with_paths, tensors
 
 aten = torch.ops.aten
@@ -155,7 +156,7 @@ class Counter(Execution):
             self._left_place(module, x, convolution, output)
         elif isinstance(module, DiffStrideNd | SpectralPoolNd):
             x, lengths, convolution = (*args, None, None)[:3]
-            x, kernel = self._operand(x, convolution, module.norm)
+            x, kernel = self._operand(x, convolution, module.keeps_constants)
             self._left_pool(module, x, counted_size(x, kernel, lengths), kernel, output)
         else:
             self._last = output
@@ -194,24 +195,30 @@ class Counter(Execution):
         self._given_by[place.name] = labels_of(output)[2:]
 
     def _to_size(self, x: Tensor, convolution: Any, output: Tensor, after: Sequence[Label]) -> None:
-        x, kernel = self._operand(x, convolution, "forward")
+        x, kernel = self._operand(x, convolution, True)
         sizes = zip(counted_size(x, kernel), output.shape[2:], strict=True)
         axes = tuple([SpectralAxis(n, h) for n, h in sizes])
         self._program(x, axes, kernel, after)
 
-    def _operand(self, x: Tensor, convolution: Any, norm: str) -> tuple[Tensor, Kernel | None]:
+    def _operand(self, x: Tensor, convolution: Any, keeps: bool) -> tuple[Tensor, Kernel | None]:
         """The map that a program starts from; a convolution without a kernel ran by itself before, and was counted."""
         if convolution is None:
             return x, None
-        kernel = kernel_for(convolution, norm)
+        kernel = kernel_for(convolution, keeps)
         return (self._last, None) if kernel is None else (x, kernel)
 
     def _program(self, x: Tensor, axes: tuple[Axis, ...], kernel: Kernel | None, after: Sequence[Label]) -> None:
         """Count the steps of the program that runs on a map."""
         size, labels, batch = tuple(x.shape[2:]), labels_of(x)[2:], len(x)
-        program = program_of(axes, size, x.shape[1], kernel, self.device)
+        sizes = [axis.output_length for axis in axes]
+        program = program_of(axes, size, x.shape[1], kernel, self.device, is_local(axes))
         for step, macs, left, channels in work(program, size, x.shape[1], kernel):
+            if isinstance(step, Filter):
+                labels[step.axis] = after[step.axis] if step.stride > 1 else labels[step.axis]
+                self._add(batch * macs, labels)
+                continue
             if not isinstance(step, Apply):
+                labels = [*after] if step.size == tuple(sizes) else labels
                 self._add(batch * macs, labels)
                 continue
             product = step.product

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anystride.layers import DiffStrideNd
+from anystride.ops.cosine import CosineBand
 from anystride.ops.window import Band
 
 aten = torch.ops.aten
@@ -38,7 +39,7 @@ class Length:
     samples: int
     before: Label
 
-    def band(self) -> Band:
+    def band(self) -> Band | CosineBand:
         """What the axis keeps at the stride that the layer has now."""
         layer = self.layer()
         assert layer is not None

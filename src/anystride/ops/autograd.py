@@ -1,6 +1,5 @@
 """Running a program: the operator on a map, alone or with a convolution, and its gradients."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
 
 from anystride.ops.cache import matrices
-from anystride.ops.costs import COSTS
 from anystride.ops.fourier import FourierMatrix
-from anystride.ops.fusion import Convolve, Kernel
+from anystride.ops.layout import as_laid_out, autocast, convolve, quick_layout
 from anystride.ops.matrix import Axis, Matrix
-from anystride.ops.segments import Segment, segments_of
+from anystride.ops.program import Convolve, Kernel
+from anystride.ops.recompute import run_local
+from anystride.ops.sealed import sealed
+from anystride.ops.segments import LocalSegment, Segment, is_local, segments_of
 from anystride.ops.separable import Product, multiply, multiply_transposed, stride_gradients
-
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
 
 def resample(
@@ -46,14 +44,14 @@ def resample(
     size = tuple(x.shape[2:])
     if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # there they are tensors
         size = tuple(map(int, size))
-    key = axes, size, x.shape[1], kernel, x.dtype, x.device
+    key = axes, size, x.shape[1], kernel, x.dtype, x.device, not torch.is_grad_enabled() and is_local(axes)
     segments = segments_of(*key) if torch.compiler.is_compiling() else matrices.get(key, segments_of, *key)
     return run(x, segments, stride, weight, bias)
 
 
 def run(
     x: Tensor,
-    segments: Sequence[Segment],
+    segments: "Sequence[Segment | LocalSegment]",
     stride: Tensor | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
@@ -64,7 +62,9 @@ def run(
     learns = graph and stride is not None and stride.requires_grad
     given = x
     for segment in segments:
-        if segment.convolve is not None and not segment.convolve.interleaved:
+        if isinstance(segment, LocalSegment):
+            x = run_local(x, segment, stride if learns else None, weight, bias)
+        elif segment.convolve is not None and not segment.convolve.interleaved:
             assert weight is not None
             x = autocast(convolve(x, weight, bias, segment.convolve))
         elif segment.convolve is None and not learns:
@@ -76,18 +76,13 @@ def run(
     return x.clone() if learns and x is given else x
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, how: Convolve) -> Tensor:
-    """The convolution of a program: (N, C, *spatial) to (N, channels, *how.size)."""
-    return _CONVOLUTIONS[len(how.stride) - 1](x, weight, bias, how.stride, how.padding, how.dilation, how.groups)
-
-
 def _run_segment(x: Tensor, segment: Segment, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if segment.convolve is None:
         return multiply(x, segment.products, segment.matrices)
     assert weight is not None
     weight, bias = autocast(weight), None if bias is None else autocast(bias)
-    z = multiply(_quick_layout(x), segment.products, segment.matrices)
-    return _laid_out_as(x, convolve(z, weight, bias, segment.convolve))
+    z = multiply(quick_layout(x), segment.products, segment.matrices)
+    return as_laid_out(x, convolve(z, weight, bias, segment.convolve))
 
 
 def _apply(x: Tensor, stride: Tensor | None, weight: Tensor | None, bias: Tensor | None, segment: Segment) -> Tensor:
@@ -127,7 +122,7 @@ class _Run(torch.autograd.Function):
         if how is None:
             return multiply(x, products, joint).detach()  # not a view, which could not be changed in place
         assert weight is not None
-        return _laid_out_as(x, convolve(multiply(_quick_layout(x), products, joint), weight, bias, how))
+        return as_laid_out(x, convolve(multiply(quick_layout(x), products, joint), weight, bias, how))
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -143,38 +138,8 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: a checkpoint gives them once
-        autocasts = torch.is_autocast_enabled(grad.device.type)
-        with torch.autocast(grad.device.type, enabled=False) if autocasts else contextlib.nullcontext():
-            if ctx.stride is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-                gradients = _gradients(ctx, grad, saved)
-            else:
-                with torch.no_grad():
-                    once = _gradients(ctx, grad, saved)
-                known = [g for g in once if g is not None]
-                sealed = iter(_NoSecond.apply(saved[0], grad, *known))  # type: ignore[no-untyped-call]
-                gradients = tuple([None if g is None else next(sealed) for g in once])
+        gradients = sealed(lambda: _gradients(ctx, grad, saved), saved[0], grad, ctx.stride is not None)
         return *gradients, None, None, *[None] * (len(saved) - 3)
-
-
-class _NoSecond(torch.autograd.Function):
-    """Gradients, which cannot be differentiated, with what they depend on before them."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple([gradient.view_as(gradient) for gradient in tensors[2:]])
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError(
-            "a second derivative through a learned stride is not available; fix the stride by "
-            "stride.requires_grad_(False) where a gradient is differentiated again"
-        )
 
 
 def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | None, ...]:
@@ -194,7 +159,7 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
     if needs[0]:
         assert inner is not None
         grad_x = multiply_transposed(inner, ctx.products, joint)
-        grad_x = grad_x if x is None else _laid_out_as(x, grad_x)
+        grad_x = grad_x if x is None else as_laid_out(x, grad_x)
     return grad_x, grad_stride, grad_weight, grad_bias
 
 
@@ -204,8 +169,8 @@ def _convolution_backward(
     how: Convolve = ctx.how
     needs = ctx.needs_input_grad
     found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
-        _quick_layout(grad),
-        multiply(_quick_layout(x), ctx.products, joint),
+        quick_layout(grad),
+        multiply(quick_layout(x), ctx.products, joint),
         weight,
         [len(weight)] if ctx.has_bias else None,
         how.stride,
@@ -217,28 +182,3 @@ def _convolution_backward(
         [needs[0], needs[2], needs[3]],
     )
     return found
-
-
-def _quick_layout(x: Tensor) -> Tensor:
-    """On a CPU, channels last: a convolution of so large a stride takes half as long; but not for a few channels."""
-    if x.device.type != "cpu" or x.dim() < 4:
-        return x
-    return _channels_last(x) if x.shape[1] >= COSTS.channels_last else x.contiguous()
-
-
-def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
-    if x.is_contiguous() or x.dim() < 4:
-        return y.contiguous()
-    return _channels_last(y) if x.movedim(1, -1).is_contiguous() else y
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    # As `contiguous` with a memory format, which torch.func.vmap does not know.
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
-def autocast(x: Tensor) -> Tensor:
-    """Under autocast, the operator is a matrix product like any other: it runs in autocast's type."""
-    if x.dtype == torch.float32 and not x.is_meta and torch.is_autocast_enabled(x.device.type):
-        return x.to(torch.get_autocast_dtype(x.device.type))
-    return x

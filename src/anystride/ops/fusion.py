@@ -6,84 +6,17 @@ the convolution runs at the output's resolution. Which one costs least follows f
 of steps that is made once per size: `autograd` runs it, `counting` counts it, and `freeze_` makes it constant.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
+from anystride.ops.blocks import block_entries
 from anystride.ops.cache import remembered
 from anystride.ops.costs import COSTS, is_long
 from anystride.ops.matrix import Taps
+from anystride.ops.program import Apply, Convolve, Filter, Kernel, Local, Program, convolved, cost, widened
 from anystride.ops.separable import Product, schedule
-
-
-class Kernel(NamedTuple):
-    """A convolution of stride 1 that pads with zeros.
-
-    Attributes:
-        taps: how it moves along each axis.
-        channels: of its output.
-        groups: of its channels.
-    """
-
-    taps: tuple[Taps, ...]
-    channels: int
-    groups: int = 1
-
-    @property
-    def size(self) -> int:
-        """Entries of the kernel."""
-        return math.prod([tap.size for tap in self.taps])
-
-
-class Apply(NamedTuple):
-    """A product along one axis, or along neighbouring short axes together.
-
-    Attributes:
-        product: its axes and sizes.
-        taps: per axis, of the convolution that its matrix is interleaved for; None for the operator's own matrix.
-        fourier: whether it runs as real Fourier transforms.
-    """
-
-    product: Product
-    taps: tuple[Taps | None, ...]
-    fourier: bool = False
-
-    @property
-    def entries(self) -> int:
-        """Numbers that its matrix holds; transforms hold one per frequency."""
-        if self.fourier:
-            return self.product.rows[0] // 2 + 1
-        return math.prod(self.product.rows + self.product.columns)
-
-
-class Convolve(NamedTuple):
-    """The convolution.
-
-    Attributes:
-        stride, padding, dilation: with which it runs; on an interleaved map the kernel is the stride.
-        groups: of its channels.
-        size: spatial size of what it gives.
-        interleaved: whether its input is an interleaved map, which is larger than the map itself.
-    """
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    size: tuple[int, ...]
-    interleaved: bool = False
-
-
-Step = Apply | Convolve
-Program = tuple[Step, ...]
-
-
-@remembered
-def convolved(kernel: Kernel, size: tuple[int, ...]) -> tuple[int, ...]:
-    """Spatial size of a map of `size` after a convolution."""
-    return tuple([tap.output_length(n) for tap, n in zip(kernel.taps, size, strict=True)])
 
 
 @remembered
@@ -95,6 +28,8 @@ def plan(
     channels: int = 1,
     kernel: Kernel | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - it is immutable
+    local: tuple[Local | None, ...] = (),
+    infers: bool = False,
 ) -> Program:
     """The cheapest program.
 
@@ -106,8 +41,10 @@ def plan(
         channels: of that map.
         kernel: of the convolution that runs with the operator, if one does.
         device: where it runs.
+        local: per axis, what must be known of a local window.
+        infers: whether no gradient is wanted: then filters may have strides, whose gradients torch makes slowly.
     """
-    options = programs(lengths, output_size, learned, size, kernel, device)
+    options = programs(lengths, output_size, learned, size, kernel, device, local, infers)
     costs = [cost(option, size, channels, kernel) for option in options]
     return options[costs.index(min(costs))]
 
@@ -119,15 +56,38 @@ def programs(
     size: tuple[int, ...],
     kernel: Kernel | None,
     device: torch.device,
+    local: Sequence[Local | None] = (),
+    infers: bool = False,
 ) -> list[Program]:
-    """All orders of a convolution and the operator: after it, before it where one entry commutes, or interleaved."""
+    """All orders of a convolution and the operator: after it, before it where one entry commutes, or interleaved.
+
+    Where the window is local and its step whole, also as short filters, after the convolution or before it.
+    """
+    windows: Sequence[Local | None] = local or [None] * len(size)
+    narrow = kernel
+    kernel = None if kernel is None else widened(kernel, windows)
     met = size if kernel is None else convolved(kernel, size)
     axes = []
-    for n, length, h in zip(met, lengths, output_size, strict=True):
+    for n, length, h, own in zip(met, lengths, output_size, windows, strict=True):
         rests = (length == n == 1) if learned else (h == length == n)
-        axes.append(_Extent(h, rests, h <= length and is_long(h, device)))
+        axes.append(_Extent(h, rests, h <= length and is_long(h, device), own))
     if kernel is None:
-        return [tuple(_products(axes, size))]
+        return [
+            tuple(_products(axes, size)),
+            *([tuple(_filters(axes, size))] if infers and _filtered(axes, size) else []),
+        ]
+    assert narrow is not None
+    found = _products_and_convolution(axes, size, kernel, output_size, device)
+    return found + (_filters_and_convolution(axes, size, kernel, narrow, infers) if _filtered(axes, met) else [])
+
+
+def _products_and_convolution(
+    axes: "Sequence[_Extent]",
+    size: tuple[int, ...],
+    kernel: Kernel,
+    output_size: Sequence[int],
+    device: torch.device,
+) -> list[Program]:
     single = [tap.size == 1 and tap.padding == 0 for tap in kernel.taps]
     orders = [[False] * len(size), single] if any(single) else [single]
     options = [_in_turn(axes, size, kernel, early) for early in orders]
@@ -140,12 +100,75 @@ def programs(
     return options
 
 
+def _filters_and_convolution(
+    axes: "Sequence[_Extent]", size: tuple[int, ...], kernel: Kernel, narrow: Kernel, infers: bool
+) -> list[Program]:
+    """Short filters on the map of the convolution; or before it, where all of them commute."""
+    strides, ones = tuple([_window(axis).step for axis in axes]), (1,) * len(size)
+    dilations, output = tuple([tap.dilation for tap in kernel.taps]), tuple([axis.output_length for axis in axes])
+    found: list[Program] = []
+    if infers:
+        paddings, after = tuple([tap.padding for tap in kernel.taps]), convolved(kernel, size)
+        first = Convolve(ones, paddings, dilations, kernel.groups, after)
+        found.append((first, *_filters(axes, after)))
+        if all(tap.size == 1 and tap.padding == 0 for tap in kernel.taps):
+            found.append((*_filters(axes, size), Convolve(ones, (0,) * len(size), ones, kernel.groups, output)))
+    if all(_window(axis).margin is not None for axis in axes):
+        # Low-pass filter and convolution commute: here the filter runs on the convolution's input and keeps its size.
+        filters, between = [], list(size)
+        for axis, (extent, tap) in enumerate(zip(axes, narrow.taps, strict=True)):
+            own = _window(extent)
+            rows = size[axis] + 2 * tap.padding
+            if extent.rests or not own.radius:
+                filters.append(Filter(axis, rows, size[axis], 1, 1, tap.padding))
+            else:
+                filters.append(Filter(axis, rows, size[axis], own.size, 1, own.radius + tap.padding))
+            between[axis] = rows
+        last = Convolve(strides, (0,) * len(size), dilations, kernel.groups, output)
+        found.append((*filters, last))
+    return found
+
+
+def _filtered(axes: "Sequence[_Extent]", size: Sequence[int]) -> bool:
+    """Whether short filters do what the products of some axes of `size` do."""
+    for axis, n in zip(axes, size, strict=True):
+        own = axis.local
+        if own is None or not own.step:
+            return False
+        # An axis may count as longer than it is: by less than a step, or a filter would give too few samples.
+        if -(-(n - 2 * (own.margin or 0)) // own.step) != axis.output_length:
+            return False
+        if own.border == "reflect" and own.radius >= n:  # torch reflects once
+            return False
+        if own.border == "circular" and (own.radius > n or own.step * axis.output_length != n):
+            return False
+    return True
+
+
+def _window(extent: "_Extent") -> Local:
+    assert extent.local is not None
+    return extent.local
+
+
+def _filters(axes: "Sequence[_Extent]", size: Sequence[int]) -> list[Filter]:
+    """The operator as filters on a map, of `size` with its margins, the axis that shrinks most first."""
+    order = sorted(range(len(axes)), key=lambda axis: -_window(axes[axis]).step)
+    steps = []
+    for axis in order:
+        own, extent = _window(axes[axis]), axes[axis]
+        if not extent.rests and (own.step > 1 or own.radius):
+            padding = own.radius - (own.margin or 0)
+            steps.append(Filter(axis, extent.output_length, size[axis], own.size, own.step, padding, own.border))
+    return steps
+
+
 class _Extent(NamedTuple):
     """What a program must know of one axis: samples that come out, whether it stays as it is, whether it is long."""
 
     output_length: int
     rests: bool
-    fourier: bool
+    long: bool
+    local: Local | None = None
 
 
 def _in_turn(extents: Sequence[_Extent], size: Sequence[int], kernel: Kernel, early: Sequence[bool]) -> Program:
@@ -171,96 +194,31 @@ def _interleaved(extents: Sequence[_Extent], size: Sequence[int], kernel: Kernel
     output = tuple([extent.output_length for extent in extents])
     stride = tuple([1 if first else tap.size for tap, first in zip(kernel.taps, early, strict=True)])
     return (
-        *_scheduled(shapes, taps, [False] * len(size)),
+        *_scheduled(shapes, taps, [False] * len(size), [0] * len(size)),
         Convolve(stride, (0,) * len(size), ones, kernel.groups, output, True),
     )
 
 
 def _products(extents: Sequence[_Extent | None], size: Sequence[int]) -> list[Apply]:
     shapes = [None if e is None or e.rests else (e.output_length, n) for e, n in zip(extents, size, strict=True)]
-    return _scheduled(shapes, [None] * len(shapes), [e is not None and e.fourier for e in extents])
+    blocks = [
+        0 if e is None or e.rests or e.local is None else block_entries(e.output_length, n, e.local.size)
+        for e, n in zip(extents, size, strict=True)
+    ]
+    return _scheduled(shapes, [None] * len(shapes), [e is not None and e.long for e in extents], blocks)
 
 
 def _scheduled(
-    shapes: Sequence[tuple[int, int] | None], taps: Sequence[Taps | None], fourier: Sequence[bool]
+    shapes: Sequence[tuple[int, int] | None],
+    taps: Sequence[Taps | None],
+    long: Sequence[bool],
+    blocks: Sequence[int],
 ) -> list[Apply]:
     steps = []
     for axes, _ in schedule(shapes):
         pairs = [shapes[axis] or (0, 0) for axis in axes]  # schedule leaves out those without a shape
         rows, columns = tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in pairs])
-        steps.append(Apply(Product(axes, rows, columns), tuple([taps[axis] for axis in axes]), fourier[axes[0]]))
+        own = blocks[axes[0]] if long[axes[0]] else 0
+        product = Product(axes, rows, columns)
+        steps.append(Apply(product, tuple([taps[axis] for axis in axes]), long[axes[0]], own))
     return steps
-
-
-class Work(NamedTuple):
-    """What one step costs per sample.
-
-    Attributes:
-        step: the step.
-        macs: multiply-accumulates, as a matrix also where it runs as transforms.
-        size: spatial size of what it gives.
-        channels: of what it gives.
-    """
-
-    step: Step
-    macs: int
-    size: tuple[int, ...]
-    channels: int
-
-
-def work(program: Program, size: Sequence[int], channels: int, kernel: Kernel | None) -> list[Work]:
-    """The steps of a program with their costs for one map of `channels` and spatial `size`."""
-    left, found = list(size), []
-    for step in program:
-        if isinstance(step, Apply):
-            macs = math.prod(step.product.rows) * math.prod(left) * channels
-            for axis, rows in zip(step.product.axes, step.product.rows, strict=True):
-                left[axis] = rows
-        else:
-            assert kernel is not None
-            left = list(step.size)
-            macs = math.prod(left) * kernel.size * channels // step.groups * kernel.channels
-            channels = kernel.channels
-        found.append(Work(step, macs, tuple(left), channels))
-    return found
-
-
-def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | None) -> float:
-    """What the choice of a program goes by: work, numbers that are written and read, matrices (`costs.Costs`)."""
-    total, interleaved = 0.0, any(isinstance(step, Convolve) and step.interleaved for step in program)
-    again = COSTS.again if interleaved else 1.0
-    products = 0.0
-    steps = work(program, size, channels, kernel)
-    for number, (step, macs, after, left) in enumerate(steps):
-        if isinstance(step, Convolve):
-            total += macs + COSTS.traffic * math.prod(after) * left
-            continue
-        products += macs
-        total += COSTS.traffic * COSTS.matrix * max(0, step.entries - COSTS.light)
-        last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
-        products += COSTS.traffic * math.prod(after) * left if last else 0
-    return total + again * products
-
-
-def in_one_order(options: Sequence[Sequence[Program]], costs: Sequence[Sequence[float]]) -> list[Program]:
-    """One program per size, all in the order that costs least together, among those that every size allows.
-
-    Args:
-        options: by size, what `programs` gives.
-        costs: of each of them.
-    """
-    totals: dict[object, float] = {}
-    by_order = [{_order(program): program for program in found} for found in options]
-    for found, prices in zip(options, costs, strict=True):
-        for program, price in zip(found, prices, strict=True):
-            totals[_order(program)] = totals.get(_order(program), 0.0) + price
-    shared = [order for order in totals if all(order in each for each in by_order)]
-    best = min(shared, key=totals.__getitem__) if shared else None
-    return [each.get(best) or next(iter(each.values())) for each in by_order]
-
-
-def _order(program: Program) -> object:
-    """What programs of one order have in common at any size: the axes before the convolution, and its stride."""
-    place = next((n for n, step in enumerate(program) if isinstance(step, Convolve)), 0)
-    before = {axis for step in program[:place] if isinstance(step, Apply) for axis in step.product.axes}
-    return frozenset(before), tuple([step.stride for step in program if isinstance(step, Convolve)])

@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from anystride.ops.blocks import BlockMatrix
 from anystride.ops.cache import matrices
+from anystride.ops.cosine import CosineBand
 from anystride.ops.fourier import FourierMatrix, learned_gains, ramp_probe
+from anystride.ops.tables import make_tables, tables
 from anystride.ops.window import Band
 
 NORMS = ("forward", "ortho", "backward")
@@ -54,11 +57,11 @@ class LearnedAxis(NamedTuple):
     length: int
     output_length: int
     norm: str
-    band: Band
+    band: Band | CosineBand
     learns: bool = True
 
     @classmethod
-    def of(cls, band: Band, norm: str, learns: bool = True) -> "LearnedAxis":
+    def of(cls, band: Band | CosineBand, norm: str, learns: bool = True) -> "LearnedAxis":
         """The axis of a band."""
         return cls(band.length, band.output_length, norm, band, learns)
 
@@ -78,7 +81,7 @@ class SpectralAxis(NamedTuple):
 
 
 Axis = LearnedAxis | SpectralAxis
-Matrix = Tensor | FourierMatrix
+Matrix = Tensor | FourierMatrix | BlockMatrix
 
 
 class AxisOperator(NamedTuple):
@@ -88,10 +91,13 @@ class AxisOperator(NamedTuple):
         matrix: (h, L), applied to the axis.
         probe: (r, h) or None. With it, dLoss/dS = -<probe g, probe y> for the output y and its gradient g: two rows
             (cosine, sine) per bin on the ramp, scaled by the root of -window'(k) / window(k).
+        slope: like the matrix, or None. With it, dLoss/dS = <g, slope x> for the input x: bins of a raised cosine fold
+            onto each other, so the output does not tell them apart.
     """
 
     matrix: Matrix
     probe: Tensor | None = None
+    slope: Matrix | None = None
 
 
 def axis_operator(
@@ -100,7 +106,8 @@ def axis_operator(
     device: torch.device,
     samples: int | None = None,
     taps: Taps | None = None,
-    fourier: bool = False,
+    long: bool = False,
+    margin: int | None = None,
 ) -> AxisOperator:
     """Matrix and probe of an axis of which `samples` are there, from the cache if its stride has not moved.
 
@@ -109,18 +116,25 @@ def axis_operator(
         dtype, device: of the map.
         samples: of the map, those after the convolution with `taps`; as many as the axis counts if None.
         taps: of a convolution that is still to run: the matrix is `interleaved` for it.
-        fourier: whether to run by real Fourier transforms, without a matrix.
+        long: whether to run without a dense matrix, by real Fourier transforms, or in blocks where the window is local.
+        margin: as in `CosineBand.matrix`.
     """
     if samples is None:
         samples = axis.length
     if torch.compiler.is_compiling():
-        return _make_operator(axis, dtype, device, samples, taps, fourier)
-    key = (axis, dtype, device, samples, taps, fourier)
+        return _make_operator(axis, dtype, device, samples, taps, long, margin)
+    key = (axis, dtype, device, samples, taps, long, margin)
     return matrices.get(key, _make_operator, *key)
 
 
 def _make_operator(
-    axis: Axis, dtype: torch.dtype, device: torch.device, samples: int, taps: Taps | None, fourier: bool
+    axis: Axis,
+    dtype: torch.dtype,
+    device: torch.device,
+    samples: int,
+    taps: Taps | None,
+    long: bool,
+    margin: int | None,
 ) -> AxisOperator:
     # The probe meets rounded outputs: it works in float32 even for half-precision maps.
     precise = torch.float64 if dtype == torch.float64 else torch.float32
@@ -128,9 +142,12 @@ def _make_operator(
     working = precise if dtype == torch.float16 and device.type == "cpu" else dtype
     where = _has_doubles(device)
     probe = None
+    if isinstance(axis, LearnedAxis) and isinstance(axis.band, CosineBand):
+        return _local_operator(axis, axis.band, working, device, samples, taps, long, margin)
     if isinstance(axis, LearnedAxis):
         at, norm = axis.band, axis.norm
-        if fourier:
+        assert isinstance(at, Band)
+        if long:
             gains = learned_gains(at, where) * gain(at.length, at.output_length, norm)
             if axis.learns:
                 probe = ramp_probe(at, precise, quotient_floor(dtype), where).to(device, precise)
@@ -141,7 +158,7 @@ def _make_operator(
             probe = probe_rows(at, table, quotient_floor(dtype)).to(device, precise)
         matrix = band_matrix(at, norm, where)
     else:
-        if fourier:
+        if long:
             gains = torch.full(
                 (axis.output_length // 2 + 1,), gain(axis.length, axis.output_length, axis.norm), device=device
             )
@@ -149,6 +166,28 @@ def _make_operator(
         matrix = spectral_matrix(axis.length, axis.output_length, axis.norm, dtype=torch.float64, device=where)
     matrix = onto_samples(matrix, samples)
     return AxisOperator((matrix if taps is None else interleaved(matrix, taps)).to(device, working), probe)
+
+
+def _local_operator(
+    axis: LearnedAxis,
+    at: CosineBand,
+    dtype: torch.dtype,
+    device: torch.device,
+    samples: int,
+    taps: Taps | None,
+    long: bool,
+    margin: int | None,
+) -> AxisOperator:
+    factor = gain(at.length, at.output_length, axis.norm)
+    if long:
+        index, *entries = at.rows(samples, margin)
+        value, slope = (BlockMatrix.of(index, v * factor, samples, dtype, device) for v in entries)
+        return AxisOperator(value, None, slope if axis.learns else None)
+    both = [m * factor for m in at.matrix(samples, margin, _has_doubles(device))]
+    if taps is not None:
+        both = [interleaved(m, taps) for m in both]
+    matrix, along = (m.to(device, dtype) for m in both)
+    return AxisOperator(matrix, None, along if axis.learns else None)
 
 
 def spectral_matrix(
@@ -170,7 +209,7 @@ def spectral_matrix(
         shorter = spectral_matrix(output_length, length, dtype=torch.float64, device=device)
         matrix = shorter.t() * (output_length / length * gain(length, output_length, norm))
         return matrix.contiguous().to(dtype)
-    table, h = _make_tables(length, output_length, torch.device(device)), output_length
+    table, h = make_tables(length, output_length, torch.device(device)), output_length
     return (table[:, :h] @ table[:, h:-2]).mul_(gain(length, h, norm)).to(dtype)
 
 
@@ -209,45 +248,13 @@ def quotient_floor(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
-def band_matrix(at: Band, norm: str, device: torch.device | str = "cpu") -> Tensor:
+def band_matrix(at: Band | CosineBand, norm: str, device: torch.device | str = "cpu") -> Tensor:
     """The (h, L) matrix of one axis in float64: Algorithm 1 on that axis."""
+    if isinstance(at, CosineBand):
+        return at.matrix(at.length, None, device)[0] * gain(at.length, at.output_length, norm)
     table, h = tables(at.length, at.output_length, str(device)), at.output_length
     gains = at.gains(table[:, -2:-1])
     return table[:, :h] @ (table[:, h:-2] * (gains if norm == "forward" else gains * gain(at.length, h, norm)))
-
-
-def tables(length: int, h: int, device: str) -> Tensor:
-    """(h, h + L + 2) in float64: all that matrices of one grid (L, h) have in common, side by side.
-
-    Synthesis (h, h) has a cosine or sine of the output's grid per column, analysis (h, L) one of the input's per row,
-    with multiplicities m and 1 / L; then come the frequency of each, and sqrt(m / h). From the cache; to a compiler the
-    table is a constant (`layers.hold_sizes`).
-    """
-    where = torch.device(device)
-    return matrices.get(("tables", length, h, where), _one_table, length, h, where)[0]
-
-
-def _one_table(length: int, h: int, device: torch.device) -> tuple[Tensor]:
-    return (_make_tables(length, h, device),)
-
-
-def _make_tables(length: int, h: int, device: torch.device) -> Tensor:
-    paired, unpaired = (h - 1) // 2, 1 - h % 2
-    k = torch.arange(paired + 1 + unpaired, device=device)
-    cosines, sines = slice(None), slice(1, paired + 1)
-
-    def waves(samples: int) -> tuple[Tensor, Tensor]:
-        # The angle in turns of 1 / samples is an integer, which is reduced exactly.
-        turns = torch.outer(torch.arange(samples, device=device), k) % samples
-        angle = turns.double().mul_(2 * math.pi / samples)
-        return angle.cos()[:, cosines], angle.sin()[:, sines]
-
-    synthesis = torch.cat(waves(h), dim=1)
-    analysis = torch.cat(waves(length), dim=1).t()
-    bins = torch.cat([k[cosines], k[sines]]).unsqueeze(1)
-    multiplicity = torch.where((bins == 0) | (2 * bins == h), 1.0, 2.0).double()
-    analysis = analysis * (multiplicity / length)
-    return torch.cat([synthesis, analysis, bins.double(), (multiplicity / h).sqrt()], dim=1)
 
 
 def probe_rows(at: Band, table: Tensor, floor: float) -> Tensor:

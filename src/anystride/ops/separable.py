@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anystride.ops.blocks import multiply_axes
 from anystride.ops.costs import COSTS
 from anystride.ops.matrix import Matrix
 
@@ -102,9 +103,9 @@ def multiply(x: Tensor, steps: Sequence[Product], matrices: Sequence[Matrix]) ->
         if not isinstance(matrix, Tensor):
             x = matrix.apply(x, start)
         elif len(axes) == 1:
-            x = _multiply(x, matrix, start, stop)
+            x = multiply_axes(x, matrix, start, stop)
         else:
-            x = _multiply(x, matrix, start, stop).reshape(*x.shape[:start], *rows, *x.shape[stop:])
+            x = multiply_axes(x, matrix, start, stop).reshape(*x.shape[:start], *rows, *x.shape[stop:])
     return x if offset == 2 else x.movedim(-1, 1)
 
 
@@ -144,7 +145,7 @@ def stride_gradients(y: Tensor, grad: Tensor, probes: Sequence[Tensor | None]) -
             a, b = y, grad
             at = first + axis
             if 2 * len(probe) >= probe.shape[1]:  # one square product is less work than two projections
-                a = _multiply(a, probe.t() @ probe, at, at + 1)
+                a = multiply_axes(a, probe.t() @ probe, at, at + 1)
             else:
                 a, b = (_project(t, probe, at) for t in (a, b))
             gradients[axis] = -torch.dot(a.flatten(), b.flatten())
@@ -191,9 +192,9 @@ def _marginal(outer: Tensor, sizes: Sequence[int], place: int) -> Tensor:
 
 
 def _project(x: Tensor, rows: Tensor, axis: int) -> Tensor:
-    """`_multiply` up to the order of its entries, in the form that is fastest for a few rows."""
+    """`multiply_axes` up to the order of its entries, in the form that is fastest for a few rows."""
     if axis < x.dim() - 1:
-        return _multiply(x, rows, axis, axis + 1)
+        return multiply_axes(x, rows, axis, axis + 1)
     blocks = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1]).transpose(1, 2)
     return torch.bmm(rows.expand(len(x), *rows.shape), blocks)
 
@@ -201,16 +202,3 @@ def _project(x: Tensor, rows: Tensor, axis: int) -> Tensor:
 def _kronecker(a: Tensor, b: Tensor) -> Tensor:
     # torch.kron refuses some transposed matrices.
     return (a[:, None, :, None] * b[None, :, None, :]).reshape(len(a) * len(b), a.shape[1] * b.shape[1])
-
-
-def _multiply(x: Tensor, matrix: Tensor, start: int, stop: int) -> Tensor:
-    """The product along axes start to stop of `x`, which count as one and come out as one."""
-    before, after = x.shape[:start], x.shape[stop:]
-    rows, length = matrix.shape
-    if after:
-        outer, inner = math.prod(before), math.prod(after)
-        y = torch.bmm(matrix.expand(outer, rows, length), x.reshape(outer, length, inner))
-    else:
-        batch, lines = before[0], math.prod(before[1:])
-        y = torch.bmm(x.reshape(batch, lines, length), matrix.t().expand(batch, length, rows))
-    return y.view(*before, rows, *after)

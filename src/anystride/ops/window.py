@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RAMPS = ("outer", "inner")
+from anystride.ops.cosine import Cosine, CosineBand, reach_of
+
+LINEAR_RAMPS = ("outer", "inner")
+RAMPS = (*LINEAR_RAMPS, "cosine")
 
 # Strides live in float32: 32 / 3.2f is 9.9999998. Output lengths forgive that much, relatively.
 _ROUNDING = 1e-6
@@ -19,7 +22,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Band:
-    """What one axis keeps at one stride.
+    """What one axis keeps at one stride, with a linear ramp.
 
     Attributes:
         length: samples L of the axis before downsampling.
@@ -61,9 +64,9 @@ def band(
     length: int,
     stride: float | Tensor,
     smoothness: float = 4.0,
-    ramp: str = "outer",
+    ramp: str | Cosine = "outer",
     output_length: int | None = None,
-) -> Band:
+) -> Band | CosineBand:
     """The band of an axis at a stride, which is first moved into `stride_bounds`.
 
     With `ramp="outer"` (the paper) the ramp lies beyond the pass-band L / (2 S): T = L / (2 S) + R and
@@ -75,9 +78,13 @@ def band(
     A given `output_length` h does not follow the stride: what of the window it cannot hold is cropped, and what it has
     room for beyond the window is zero. Then a stride may be a tensor of no dimension, whose value nobody needs to know.
     With "inner", strides above 1.5 L / h act as that: the ramp would reach the constant.
+
+    With a `Cosine`, T = L / (2 S) is where the window is one half, and h = ceil(L / S). Strides that are given a length
+    act as at most 1.5 L / h here, too, so that a row has a bounded number of entries.
     """
+    ramp = _ramp(ramp)
     low, high = stride_bounds(length, smoothness, ramp)
-    if ramp == "inner" and output_length is not None and output_length > 2:
+    if ramp != "outer" and output_length is not None and (output_length > 2 or ramp != "inner"):
         high = max(low, min(high, 1.5 * length / output_length))
     used: Any = stride.clamp(low, high) if isinstance(stride, Tensor) else min(max(stride, low), high)
     half = length / (2 * used)
@@ -87,17 +94,20 @@ def band(
         kept = max(1, min(length, math.floor(2 * half * (1 + _ROUNDING) + 2 * smoothness)))
     else:
         kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
+    if isinstance(ramp, Cosine):
+        reach = reach_of(ramp) * (high if isinstance(stride, Tensor) else used)
+        return CosineBand(length, used, kept, ramp, reach)
     if ramp == "outer":
         return Band(length, used, smoothness, half + smoothness, kept)
     return Band(length, used, min(smoothness, kept / 3), half + 0.5 if kept == 2 else half, kept)
 
 
-def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> int:
+def output_length(length: int, stride: float, smoothness: float = 4.0, ramp: str | Cosine = "outer") -> int:
     """Samples that remain of an axis of `length` samples at `stride`."""
     return band(length, stride, smoothness, ramp).output_length
 
 
-def stride_bounds(length: int, smoothness: float = 4.0, ramp: str = "outer") -> tuple[float, float]:
+def stride_bounds(length: int, smoothness: float = 4.0, ramp: str | Cosine = "outer") -> tuple[float, float]:
     """The closed range of strides that an axis of `length` samples can use.
 
     From above, strides stay below L, for `inner` by enough to keep two samples where there were three or more: a map
@@ -105,8 +115,12 @@ def stride_bounds(length: int, smoothness: float = 4.0, ramp: str = "outer") -> 
     still low-passes the last bins (below 1 a stride would not be one). `outer` stops at L / (L - min(R, L / 2)):
     there half of the ramp is still inside the spectrum, while at S = 1 all of it has left and the gradient is gone.
     (An axis of odd length has no bin at L / 2; for R <= 1 its ramp needs one more bin to reach the last one.)
+    A `Cosine` is the identity at 1 and can learn there; its upper bound keeps the first bin within the roll-off.
     """
+    ramp = _ramp(ramp)
     highest = length * (1 - 2.0**-23)
+    if isinstance(ramp, Cosine):
+        return 1.0, max(1.0, highest if length < 3 else length * (1 + ramp.rolloff / 2) / 2)
     if ramp == "inner":
         return 1.0, max(1.0, highest if length < 3 else length * (1 - 4 * _ROUNDING))
     reach = smoothness + 1 if length % 2 and smoothness <= 1 else smoothness
@@ -114,21 +128,23 @@ def stride_bounds(length: int, smoothness: float = 4.0, ramp: str = "outer") -> 
     return (lowest, max(lowest, highest)) if length > 1 else (1.0, 1.0)
 
 
-def clamp_stride(stride: float, length: int, smoothness: float = 4.0, ramp: str = "outer") -> float:
+def clamp_stride(stride: float, length: int, smoothness: float = 4.0, ramp: str | Cosine = "outer") -> float:
     """The stride nearest to `stride` within `stride_bounds`."""
     lowest, highest = stride_bounds(length, smoothness, ramp)
     return min(max(stride, lowest), highest)
 
 
-def window(frequency: Tensor, length: int, stride: float, smoothness: float = 4.0, ramp: str = "outer") -> Tensor:
-    """The window of Eq. 3 at signed frequency indices.
+def window(
+    frequency: Tensor, length: int, stride: float, smoothness: float = 4.0, ramp: str | Cosine = "outer"
+) -> Tensor:
+    """The window of Eq. 3, or the raised cosine, at signed frequency indices.
 
     Args:
         frequency: indices k in cycles per axis, any shape; only their magnitude counts.
         length: samples L of the axis.
         stride: stride S, moved into `stride_bounds`.
         smoothness: R, the ramp's width in bins.
-        ramp: "outer" (the paper) or "inner".
+        ramp: "outer" (the paper), "inner", or "cosine": a `Cosine`, whose kernel is not cut here.
 
     Returns:
         Gains in [0, 1], of the shape of `frequency`, in its dtype if that is a floating-point one.
@@ -141,3 +157,7 @@ def window(frequency: Tensor, length: int, stride: float, smoothness: float = 4.
     """
     k = frequency if frequency.is_floating_point() else frequency.to(torch.get_default_dtype())
     return band(length, stride, smoothness, ramp).gains(k)
+
+
+def _ramp(ramp: str | Cosine) -> str | Cosine:
+    return Cosine() if ramp == "cosine" else ramp

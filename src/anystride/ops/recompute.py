@@ -1,0 +1,188 @@
+"""Running a program of local windows. Its gradients need the input of each step: all but the first are made again.
+
+The bins of a raised cosine fold onto each other, so the output does not tell what the stride moved, as it does where
+windows end within the output's band (`autograd`). What is kept is the program's input, which a strided convolution
+keeps, too: the full-resolution map between a convolution and its operator lives no longer than it takes to make it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+from anystride.ops.blocks import BlockMatrix
+from anystride.ops.layout import as_laid_out, autocast, convolve, quick_layout
+from anystride.ops.matrix import Matrix
+from anystride.ops.program import Convolve, Filter
+from anystride.ops.sealed import sealed
+from anystride.ops.segments import LocalSegment
+from anystride.ops.separable import Product, multiply, multiply_transposed
+
+LocalStep = Product | Filter | Convolve
+
+
+def run_local(
+    x: Tensor, segment: LocalSegment, stride: Tensor | None, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """Run a program of local windows; `stride` receives its gradient if it is given."""
+    if weight is not None:
+        weight, bias = autocast(weight), None if bias is None else autocast(bias)
+    # Beyond the border of its map, a convolution gives its bias alone, which the operator keeps.
+    own, late = (bias, None) if segment.convolves_last else (None, bias)
+    if stride is None:
+        y = _run(x, segment.steps, segment.matrices, weight, own)[-1]
+    else:
+        slopes = [slope for each in segment.slopes for slope in each]
+        counts = tuple([len(each) for each in segment.slopes])
+        y = _Recomputed.apply(x, stride, weight, own, segment.steps, counts, *segment.matrices, *slopes)  # type: ignore
+    return y if late is None else y + late.reshape(-1, *[1] * (y.dim() - 2))
+
+
+def _run(
+    x: Tensor, steps: Sequence[LocalStep], matrices: Sequence[Matrix | None], weight: Tensor | None, bias: Tensor | None
+) -> list[Tensor]:
+    """The map before each step, and the last one."""
+    given, quick = x, any(isinstance(step, Convolve) and step.interleaved for step in steps)
+    maps = [quick_layout(x) if quick else x]
+    for step, matrix in zip(steps, matrices, strict=True):
+        maps.append(_step(maps[-1], step, matrix, weight, bias))
+    if quick:
+        maps[-1] = as_laid_out(given, maps[-1])
+    return maps
+
+
+def _step(x: Tensor, step: LocalStep, matrix: Matrix | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if isinstance(step, Convolve):
+        assert weight is not None
+        return convolve(x, weight, bias, step)
+    assert matrix is not None
+    if isinstance(step, Product):
+        return multiply(x, [step], [matrix])
+    assert isinstance(matrix, Tensor)
+    return _filter(x, matrix, step, step.padding)
+
+
+def _filter(x: Tensor, taps: Tensor, step: Filter, padding: int) -> Tensor:
+    if padding < 0 or len(taps) == 1 or step.border != "zeros":  # F.pad crops where its argument is below zero
+        sides = [0] * (2 * (x.dim() - 2))
+        sides[-1 - 2 * step.axis] = sides[-2 - 2 * step.axis] = padding
+        x, padding = F.pad(x, sides, mode="constant" if step.border == "zeros" else step.border), 0
+    if len(taps) == 1 and step.stride == 1:
+        return x
+    if x.dtype == torch.float16 and x.device.type == "cpu":
+        return _filter(x.float(), taps.float(), step, padding).half()
+    ones, axes = [1] * (x.dim() - 2), x.dim() - 2
+    shape, strides, paddings = list(ones), list(ones), [0] * axes
+    shape[step.axis], strides[step.axis], paddings[step.axis] = len(taps), step.stride, padding
+    weight = taps.reshape(1, 1, *shape).expand(x.shape[1], 1, *shape)
+    how = Convolve(tuple(strides), tuple(paddings), tuple(ones), x.shape[1], ())
+    return convolve(x, weight, None, how)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A program of local windows; only its input is kept."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        stride: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        steps: tuple[LocalStep, ...],
+        counts: tuple[int, ...],
+        *parts: Any,
+    ) -> Tensor:
+        y = _run(x, steps, parts[: len(steps)], weight, bias)[-1]
+        return y.clone() if y is x else y.detach()
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, stride, weight, bias, steps, counts, *parts = inputs
+        kept: Any = ctx
+        kept.steps, kept.counts, kept.has_bias = steps, counts, bias is not None
+        kept.stride = stride.shape, stride.dtype
+        blocks = any(isinstance(part, BlockMatrix) for part in parts)
+        kept.parts = [part if isinstance(part, BlockMatrix) else None for part in parts] if blocks else None
+        kept.save_for_backward(x, weight, *([None if isinstance(p, BlockMatrix) else p for p in parts]))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: a checkpoint gives them once
+        found = sealed(lambda: _gradients(ctx, grad, saved), saved[0], grad, True)
+        return *found, None, None, *[None] * (len(saved) - 2)
+
+
+def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | None, ...]:
+    """The gradients of the first four arguments of `_Recomputed`."""
+    x, weight, *tensors = saved
+    parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
+    steps: Sequence[LocalStep] = ctx.steps
+    matrices, slopes = parts[: len(steps)], parts[len(steps) :]
+    needs = ctx.needs_input_grad
+    maps = _run(x, steps[:-1], matrices[:-1], weight, None) if steps else [x]
+    interleaved = any(isinstance(step, Convolve) and step.interleaved for step in steps)
+    g = quick_layout(grad) if interleaved else grad
+    by_axis: dict[int, Tensor] = {}
+    grad_weight = grad_bias = None
+    end = len(slopes)
+    for number in reversed(range(len(steps))):
+        step, matrix, u = steps[number], matrices[number], maps[number]
+        end, own = end - ctx.counts[number], slopes[end - ctx.counts[number] : end]
+        first = number == 0 and not needs[0]
+        if isinstance(step, Convolve):
+            wanted = [not first, needs[2], needs[3] and ctx.has_bias]
+            g, grad_weight, grad_bias = _convolution_backward(g, u, weight, step, wanted)
+            continue
+        if needs[1]:
+            axes = step.axes if isinstance(step, Product) else (step.axis,)
+            for axis, slope in zip(axes, own, strict=False):
+                by_axis[axis] = _dot(g, _step(u, step, slope, None, None))
+        if not first:
+            g = _transposed(g, step, matrix)
+    grad_stride = None
+    if needs[1]:
+        shape, dtype = ctx.stride
+        zero = torch.zeros((), device=x.device)
+        grad_stride = torch.stack([by_axis.get(axis, zero) for axis in range(x.dim() - 2)]).to(dtype)
+        grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
+    return as_laid_out(x, g) if needs[0] else None, grad_stride, grad_weight, grad_bias
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    precise = torch.float64 if a.dtype == torch.float64 else torch.float32
+    if not (a.is_contiguous() and b.is_contiguous()):  # in the order in which both lie
+        a, b = (t.movedim(1, -1).contiguous() for t in (a, b))
+    return torch.dot(a.flatten().to(precise), b.flatten().to(precise))
+
+
+def _transposed(g: Tensor, step: Product | Filter, matrix: Any) -> Tensor:
+    if isinstance(step, Product):
+        return multiply_transposed(g, [step], [matrix])
+    if step.stride != 1:
+        raise NotImplementedError("a filter with a stride runs where no gradient is wanted")
+    return _filter(g, matrix.flip(0), step, step.taps - 1 - step.padding)
+
+
+def _convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, how: Convolve, wanted: list[bool]
+) -> tuple[Any, Tensor | None, Tensor | None]:
+    found: tuple[Any, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        [len(weight)] if wanted[2] else None,
+        how.stride,
+        how.padding,
+        how.dilation,
+        False,
+        [0] * len(how.stride),
+        how.groups,
+        wanted,
+    )
+    return found
