@@ -1,97 +1,120 @@
 """Frozen places whose strides are whole and whose windows are local: short filters, for maps of any size."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.fx
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from anystride.checks import spatial_size
+from anystride.compiling import exporting
 from anystride.constants import Call
-from anystride.frozen import FrozenPlace
+from anystride.convolution import CONVOLUTIONS
 from anystride.geometry import Geometry, Size
 from anystride.ops.cosine import CosineBand
 from anystride.ops.fusion import programs
-from anystride.ops.layout import autocast, convolve
+from anystride.ops.layout import convolve
 from anystride.ops.matrix import LearnedAxis
 from anystride.ops.program import Apply, Convolve, Filter, Kernel, Program, cost
 from anystride.ops.segments import local_of, taps_of
 
-torch.fx.wrap("run_filters")
 
-# Per filter: its axis, stride, padding on either side, and what that padding is.
-Table = list[tuple[int, int, int, str]]
-
-
-class FilterPlace(FrozenPlace):
-    """A frozen place that filters: the same for maps of any size.
+class FilterPlace(nn.Sequential):
+    """A frozen place that filters: a convolution of torch per axis, one filter for all channels, which does not learn.
 
     Args:
-        name: of the place, for messages.
         filters: in their order.
         taps: of each of them.
-        dtype, device: of the buffers.
-        geometry, layer_stride, grows: as in `FrozenPlace`.
-        multiple: per axis, what sizes must be multiples of.
+        channels, axes: of the map.
+        dtype, device: of the weights.
+        geometry, layer_stride, grows: of the layer that it stands after, as in `resample.Place`.
 
     Shape:
-        (N, C, *spatial) to (N, C, *output), with ceil(n / stride) samples for n where there is a stride.
-
-    Raises:
-        ValueError: a size is no multiple.
+        (N, C, *spatial), or (C, *spatial), to the same with ceil(n / stride) samples for n where there is a stride.
     """
+
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["geometry", "layer_stride"]
 
     def __init__(
         self,
-        name: str,
         filters: Sequence[Filter],
         taps: Sequence[Tensor],
+        channels: int,
+        axes: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         geometry: Geometry | None = None,
         layer_stride: Size = (),
         grows: bool = False,
-        multiple: Sequence[int] = (),
     ) -> None:
-        super().__init__(name, {}, dtype, device, geometry, layer_stride, grows)
-        self.table: Table = [(step.axis, step.stride, step.padding, step.border) for step in filters]
-        self.multiple = list(multiple)
-        for number, each in enumerate(taps):
-            self.register_buffer(f"taps{number}", each.to(device, dtype))
+        layers = [_layer(*each, channels, axes) for each in zip(filters, taps, strict=True)]
+        super().__init__(*layers)
+        self.to(device, dtype)
+        self.requires_grad_(False)
+        self.geometry, self.layer_stride, self.grows = geometry, layer_stride, grows
 
-    def _scripted(self, x: Tensor, lengths: list[int] | None) -> Tensor:
-        """As `_resampled`, in the part of Python that TorchScript knows."""
-        taps: list[Tensor] = []
-        for _, buffer in self.named_buffers():
-            taps.append(buffer)
-        y: Tensor = run_filters(x, self.name, self.table, self.multiple, taps)
-        return y
-
-    @torch.jit.unused
-    def _resampled(self, x: Tensor) -> Tensor:
-        buffers: Any = list(self._buffers.values())
-        return run_filters(x, self.name, self.table, self.multiple, buffers)
-
-    def extra_repr(self) -> str:
-        taps = [len(buffer) for buffer in self._buffers.values() if buffer is not None]
-        parts = [f"axis {row[0]}: {n} samples, stride {row[1]}" for row, n in zip(self.table, taps, strict=True)]
-        return "; ".join(parts)
+    def forward(self, x: Tensor, convolution: Any = None, input_size: Any = None) -> Tensor:
+        """Filter. The other arguments of a learned place follow from the size of the map."""
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class FilterPool(FilterPlace):
-    """A frozen operator that filters, called as the layer that it replaces; see `FilterPlace`."""
+    """A frozen operator that filters, called as the layer that it replaces; see `FilterPlace`.
+
+    Args:
+        name: of the layer, for messages.
+        multiple: per axis, what sizes must be multiples of.
+        place: arguments of `FilterPlace`.
+
+    Raises:
+        ValueError: a size is no multiple, or it is called with more than a map.
+    """
+
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["geometry", "layer_stride", "multiple", "name"]
+
+    def __init__(self, name: str, multiple: Sequence[int], *place: Any) -> None:
+        super().__init__(*place)
+        self.name, self.multiple = name, tuple(multiple)
 
     def forward(self, x: Tensor, lengths: Any = None, convolution: Any = None) -> Tensor:  # type: ignore[override]
-        """Resample. What the learned layer was given at freezing was the map alone."""
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
-            return self._scripted(x, None)
+        """Filter. What the learned layer was given at freezing was the map alone."""
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._check(x, lengths, convolution)
+        for layer in self:
+            x = layer(x)
+        return x
+
+    @torch.jit.unused
+    def _check(self, x: Tensor, lengths: Any, convolution: Any) -> None:
+        more = "; freeze the learned model with one more example input, which leads to such a call"
         if lengths is not None or convolution is not None:
+            raise ValueError(f"layer {self.name!r} was frozen for calls with a map alone, got more{more}")
+        size = spatial_size(x)
+        if not exporting() and any(n % m for n, m in zip(size, self.multiple, strict=True)):
             raise ValueError(
-                f"layer {self.name!r} was frozen for calls with a map alone, got lengths or a convolution: freeze the "
-                "learned model with an example input that leads to such a call"
+                f"layer {self.name!r} was frozen for sizes that are multiples of {self.multiple}, got {size}{more}"
             )
-        return self._resampled(x)
+
+
+def _layer(step: Filter, taps: Tensor, channels: int, axes: int) -> nn.Module:
+    size, strides, paddings = [1] * axes, [1] * axes, [0] * axes
+    size[step.axis], strides[step.axis], paddings[step.axis] = len(taps), step.stride, step.padding
+    kind: Any = CONVOLUTIONS[axes - 1]
+    layer: nn.Module = kind(
+        channels,
+        channels,
+        size,
+        strides,
+        paddings,
+        groups=channels,
+        bias=False,
+        padding_mode=step.border,
+        device="meta",
+    )
+    layer.weight = nn.Parameter(taps.reshape(1, 1, *size).repeat(channels, 1, *[1] * axes))
+    return layer
 
 
 class Bias(nn.Module):
@@ -105,51 +128,6 @@ class Bias(nn.Module):
         return x + self.bias.reshape(self.shape)
 
 
-def run_filters(x: Tensor, name: str, table: Table, multiple: list[int], taps: list[Tensor]) -> Tensor:
-    """Filters in their order: one operation to a tracer. A quantised map keeps its scale, as in torch's poolings."""
-    scale, zero_point, kind = 1.0, 0, x.dtype
-    quantized = x.is_quantized
-    if quantized:
-        scale, zero_point, x = x.q_scale(), x.q_zero_point(), x.dequantize()
-    axes = len(multiple)
-    alone = x.dim() == axes + 1
-    if alone:
-        x = x.unsqueeze(0)
-    for axis in range(axes):
-        if multiple[axis] > 1 and int(x.shape[2 + axis]) % multiple[axis] != 0:
-            raise ValueError(
-                f"layer '{name}' was frozen at a stride of {multiple[axis]} and takes multiples of it, got size "
-                f"{x.shape[2:]}: freeze the learned model with one more example input, which leads to this size here"
-            )
-    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-        x = autocast(x)
-    given = x.dtype
-    if given == torch.float16 and x.device.type == "cpu":
-        x = x.float()
-    for n, (axis, stride, padding, border) in enumerate(table):
-        x = _filtered(x, taps[n].to(x.dtype), axes, axis, stride, padding, border)
-    x = x.to(given).squeeze(0) if alone else x.to(given)
-    return torch.quantize_per_tensor(x, scale, zero_point, kind) if quantized else x
-
-
-def _filtered(x: Tensor, taps: Tensor, axes: int, axis: int, stride: int, padding: int, border: str) -> Tensor:
-    shape, strides, paddings = [x.shape[1], 1], [1] * axes, [0] * axes
-    for n in range(axes):
-        shape.append(taps.shape[0] if n == axis else 1)
-    strides[axis], paddings[axis] = stride, padding
-    if border != "zeros":
-        sides = [0] * (2 * axes)
-        sides[2 * (axes - 1 - axis)] = padding
-        sides[2 * (axes - 1 - axis) + 1] = padding
-        x, paddings[axis] = F.pad(x, sides, mode=border), 0
-    weight = taps.reshape([1, 1] + shape[2:]).expand(shape)
-    if axes == 1:
-        return F.conv1d(x, weight, None, strides, paddings, groups=x.shape[1])
-    if axes == 2:
-        return F.conv2d(x, weight, None, strides, paddings, groups=x.shape[1])
-    return F.conv3d(x, weight, None, strides, paddings, groups=x.shape[1])
-
-
 class Filters:
     """What a place does to all its calls, as filters before and after a convolution.
 
@@ -157,6 +135,7 @@ class Filters:
         before, after: filters, each with its taps; without a convolution all are in `before`.
         convolve: how the convolution runs.
         composed: per axis, the taps that its kernel takes in; None if it stays as it is.
+        steps: by axis, the stride of its filter.
     """
 
     def __init__(self, call: Call, program: Program, composed: bool) -> None:
@@ -164,6 +143,7 @@ class Filters:
         self.composed: list[Tensor] | None = None
         self.before: list[tuple[Filter, Tensor]] = []
         self.after: list[tuple[Filter, Tensor]] = []
+        self.steps = {step.axis: step.stride for step in program if isinstance(step, Filter)}
         for step in program:
             assert not isinstance(step, Apply)
             if isinstance(step, Convolve):
@@ -193,7 +173,7 @@ def filters_of(calls: Sequence[Call], device: torch.device, composes: bool) -> F
     options = [option for option in _options(first, device) if composes or option[1] is first.kernel]
     if not options or not all(_options(call, device) for call in calls):
         return None
-    costs = [cost(program, first.size, first.channels, kernel) for program, kernel in options]
+    costs = [cost(program, first.size, first.channels, kernel, True) for program, kernel in options]
     best, kernel = options[costs.index(min(costs))]
     return Filters(first, best, kernel is not first.kernel)
 
@@ -234,7 +214,9 @@ def compose(weight: Tensor, taps: Sequence[Tensor], dilation: Sequence[int]) -> 
             shape = list(kernel.shape)
             shape[2 + axis] = (shape[2 + axis] - 1) * step + 1
             wide = kernel.new_zeros(shape)
-            wide[(slice(None), slice(None), *[slice(None, None, step if a == axis else 1) for a in range(axes)])] = kernel
+            wide[(slice(None), slice(None), *[slice(None, None, step if a == axis else 1) for a in range(axes)])] = (
+                kernel
+            )
             kernel = wide
     kernel = kernel.flatten(0, 1).unsqueeze(1)
     for axis, each in enumerate(taps):

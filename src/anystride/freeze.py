@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,7 +205,7 @@ def _dressed(parent: nn.Module, module: nn.Module, made: nn.Module) -> nn.Module
     for attribute in _HOOKS:
         setattr(made, attribute, getattr(module, attribute))
     made.train(module.training)
-    return _frozen_layer(parent, made) if isinstance(made, FrozenPlace) and _is_torchs(parent) else made
+    return _frozen_layer(parent, made) if isinstance(made, FrozenPlace | FilterPlace) and _is_torchs(parent) else made
 
 
 def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) -> Filters | None:
@@ -226,26 +227,29 @@ def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) 
 
 
 def _frozen_filters(parent: nn.Module, module: Any, record: Record, filters: Filters) -> nn.Module:
-    where: Any = record.name, record.dtype, record.device
+    """What takes the place of a layer that filters."""
+    call = next(iter(record.calls.values()))
+    channels, axes = call.channels, len(call.size)
 
-    def place(steps: list[tuple[Filter, Tensor]], kind: Any = FilterPlace, **more: Any) -> FilterPlace:
-        made: FilterPlace = kind(where[0], [s for s, _ in steps], [t for _, t in steps], *where[1:], **more)
-        return made
+    def place(steps: list[tuple[Filter, Tensor]], channels: int, kind: Any = FilterPlace, *more: Any) -> Any:
+        return kind(
+            [step for step, _ in steps], [taps for _, taps in steps], channels, axes, record.dtype, record.device, *more
+        )
 
-    axes = len(next(iter(record.calls.values())).size)
     if not isinstance(module, Place):
-        call = next(iter(record.calls.values()))
-        return _dressed(parent, module, place(filters.before, FilterPool, multiple=[axis.band.step for axis in call.axes]))
-    multiple = [1] * axes
+        multiple = [filters.steps.get(axis, 1) for axis in range(axes)]
+        return _dressed(
+            parent, module, place(filters.before, channels, functools.partial(FilterPool, record.name, multiple))
+        )
     if roles_of(parent)[-1:] != ("convolution",):
-        host = {"geometry": module.geometry, "layer_stride": module.layer_stride, "grows": module.grows}
-        return _dressed(parent, module, place(filters.before, multiple=multiple, **host))
+        host = (module.geometry, module.layer_stride, module.grows)
+        return _dressed(parent, module, place(filters.before, channels, FilterPlace, *host))
     frozen = FrozenConv(filters.convolve, filters.composed, late=bool(filters.after))
     if filters.before:
-        frozen.add_module("before", place(filters.before, multiple=multiple))
+        frozen.add_module("before", place(filters.before, channels))
     frozen.add_module("conv", nn.Identity())
     if filters.after:
-        frozen.add_module("after", place(filters.after, multiple=multiple))
+        frozen.add_module("after", place(filters.after, call.kernel.channels if call.kernel else channels))
     return frozen.train(module.training)
 
 
@@ -255,7 +259,7 @@ def _is_torchs(host: nn.Module) -> bool:
     return roles_of(host) in (("layer",), ("interpolation",)) and kind.__bases__[-1].__module__.startswith("torch.nn.")
 
 
-def _frozen_layer(host: nn.Module, place: FrozenPlace) -> FrozenLayer:
+def _frozen_layer(host: nn.Module, place: FrozenPlace | FilterPlace) -> FrozenLayer:
     """A border and a place, between which `_exchange` puts the layer; where it interpolates, its place alone runs."""
     frozen = FrozenLayer()
     if roles_of(host) == ("layer",):
@@ -271,9 +275,7 @@ def _programs(record: Record) -> dict[Key, Program]:
     """The program of each call. A convolution runs in one order at all sizes."""
     where = record.device or torch.device("cpu")
     calls = record.calls.values()
-    found = [
-        programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls
-    ]
+    found = [programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls]
     costs = [
         [cost(program, call.size, call.channels, call.kernel) for program in options]
         for call, options in zip(calls, found, strict=True)

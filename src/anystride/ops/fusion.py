@@ -45,7 +45,7 @@ def plan(
         infers: whether no gradient is wanted: then filters may have strides, whose gradients torch makes slowly.
     """
     options = programs(lengths, output_size, learned, size, kernel, device, local, infers)
-    costs = [cost(option, size, channels, kernel) for option in options]
+    costs = [cost(option, size, channels, kernel, infers) for option in options]
     return options[costs.index(min(costs))]
 
 

@@ -176,8 +176,11 @@ def work(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
     return found
 
 
-def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | None) -> float:
-    """What the choice of a program goes by: work, numbers that are written and read, matrices (`costs.Costs`)."""
+def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | None, infers: bool = False) -> float:
+    """What the choice of a program goes by: work, numbers that are written and read, matrices (`costs.Costs`).
+
+    Each map between two filters is made again for gradients, unless none are wanted (`infers`).
+    """
     total, interleaved = 0.0, any(isinstance(step, Convolve) and step.interleaved for step in program)
     again = COSTS.again if interleaved else 1.0
     products = 0.0
@@ -190,7 +193,8 @@ def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
         if isinstance(step, Apply):
             total += COSTS.traffic * COSTS.matrix * max(0, step.entries - COSTS.light)
         last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
-        products += COSTS.traffic * math.prod(after) * left if last else 0
+        written = last or (isinstance(step, Filter) and not infers)
+        products += COSTS.traffic * math.prod(after) * left if written else 0
     return total + again * products
 
 

@@ -33,8 +33,22 @@ def run_local(
         weight, bias = autocast(weight), None if bias is None else autocast(bias)
     # Beyond the border of its map, a convolution gives its bias alone, which the operator keeps.
     own, late = (bias, None) if segment.convolves_last else (None, bias)
+    steps, matrices = segment.steps, segment.matrices
     if stride is None:
-        y = _run(x, segment.steps, segment.matrices, weight, own)[-1]
+        y = _run(x, steps, matrices, weight, own)[-1]
+    elif all(isinstance(step, Product) for step in steps[1:]) and not _interleaves(steps):
+        # The convolution keeps its input by itself, and what the stride moves in its map is small.
+        first, given = isinstance(steps[0], Convolve), x
+        if isinstance(steps[0], Convolve):
+            x = quick_layout(x) if steps[0].groups > 1 else x
+            maps = convolve(x, _given(weight), own, steps[0])
+        else:
+            maps = x
+        rest = [tuple(each[1:] if first else each) for each in (steps, matrices, segment.slopes)]
+        slopes = [slope for each in rest[2] for slope in each]
+        counts = tuple([len(each) for each in rest[2]])
+        y = maps if not rest[0] else _Kept.apply(maps, stride, rest[0], counts, *rest[1], *slopes)[0]  # type: ignore
+        y = y if given is x else as_laid_out(given, y)
     else:
         slopes = [slope for each in segment.slopes for slope in each]
         counts = tuple([len(each) for each in segment.slopes])
@@ -46,7 +60,7 @@ def _run(
     x: Tensor, steps: Sequence[LocalStep], matrices: Sequence[Matrix | None], weight: Tensor | None, bias: Tensor | None
 ) -> list[Tensor]:
     """The map before each step, and the last one."""
-    given, quick = x, any(isinstance(step, Convolve) and step.interleaved for step in steps)
+    given, quick = x, _wants_quick(steps)
     maps = [quick_layout(x) if quick else x]
     for step, matrix in zip(steps, matrices, strict=True):
         maps.append(_step(maps[-1], step, matrix, weight, bias))
@@ -81,6 +95,72 @@ def _filter(x: Tensor, taps: Tensor, step: Filter, padding: int) -> Tensor:
     weight = taps.reshape(1, 1, *shape).expand(x.shape[1], 1, *shape)
     how = Convolve(tuple(strides), tuple(paddings), tuple(ones), x.shape[1], ())
     return convolve(x, weight, None, how)
+
+
+def _given(weight: Tensor | None) -> Tensor:
+    assert weight is not None
+    return weight
+
+
+def _interleaves(steps: Sequence[LocalStep]) -> bool:
+    return any(isinstance(step, Convolve) and step.interleaved for step in steps)
+
+
+class _Kept(torch.autograd.Function):
+    """Products of local windows; what each stride moves in the output is kept, and not the input, which is larger."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor, stride: Tensor, steps: tuple[Product, ...], counts: tuple[int, ...], *parts: Any
+    ) -> tuple[Tensor, ...]:
+        matrices, slopes = parts[: len(steps)], list(parts[len(steps) :])
+        moved: list[Tensor] = []
+        for step, matrix, count in zip(steps, matrices, counts, strict=True):
+            own = [multiply(x, [step], [slopes.pop(0)]) for _ in range(count)]
+            moved = [multiply(each, [step], [matrix]) for each in moved] + own
+            x = multiply(x, [step], [matrix])
+        return x.detach(), *moved
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, stride, steps, counts, *parts = inputs
+        kept: Any = ctx
+        kept.steps, kept.counts, kept.stride = steps, counts, (stride.shape, stride.dtype)
+        matrices = parts[: len(steps)]
+        kept.blocks = [part if isinstance(part, BlockMatrix) else None for part in matrices]
+        ctx.mark_non_differentiable(*output[1:])
+        kept.set_materialize_grads(False)
+        ctx.save_for_backward(*[None if isinstance(p, BlockMatrix) else p for p in matrices], *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * (4 + len(ctx.steps) + sum(ctx.counts))
+        saved = ctx.saved_tensors  # once: a checkpoint gives them once
+        moved = saved[len(ctx.steps) :]
+        found = sealed(lambda: _kept_gradients(ctx, grad, saved, moved), grad, grad, True)
+        return *found, None, None, *[None] * (len(ctx.steps) + len(moved))
+
+
+def _kept_gradients(ctx: Any, grad: Tensor, saved: Sequence[Any], moved: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    matrices = [a if b is None else b for a, b in zip(saved[: len(ctx.steps)], ctx.blocks, strict=True)]
+    grad_x = grad_stride = None
+    if ctx.needs_input_grad[1]:
+        axes = [axis for step, count in zip(ctx.steps, ctx.counts, strict=True) for axis in step.axes[:count]]
+        by_axis = {axis: _dot(grad, each) for axis, each in zip(axes, moved, strict=True)}
+        grad_stride = _stacked(by_axis, grad, ctx.stride)
+    if ctx.needs_input_grad[0]:
+        grad_x = multiply_transposed(grad, ctx.steps, matrices)
+    return grad_x, grad_stride
+
+
+def _stacked(by_axis: dict[int, Tensor], like: Tensor, stride: tuple[torch.Size, torch.dtype]) -> Tensor:
+    shape, dtype = stride
+    zero = torch.zeros((), device=like.device)
+    found = torch.stack([by_axis.get(axis, zero).to(dtype) for axis in range(like.dim() - 2)])
+    return (found.sum() if math.prod(shape) == 1 else found).reshape(shape)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -126,7 +206,7 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
     matrices, slopes = parts[: len(steps)], parts[len(steps) :]
     needs = ctx.needs_input_grad
     maps = _run(x, steps[:-1], matrices[:-1], weight, None) if steps else [x]
-    interleaved = any(isinstance(step, Convolve) and step.interleaved for step in steps)
+    interleaved = _wants_quick(steps)
     g = quick_layout(grad) if interleaved else grad
     by_axis: dict[int, Tensor] = {}
     grad_weight = grad_bias = None
@@ -147,10 +227,7 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
             g = _transposed(g, step, matrix)
     grad_stride = None
     if needs[1]:
-        shape, dtype = ctx.stride
-        zero = torch.zeros((), device=x.device)
-        grad_stride = torch.stack([by_axis.get(axis, zero) for axis in range(x.dim() - 2)]).to(dtype)
-        grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
+        grad_stride = _stacked(by_axis, x, ctx.stride)
     return as_laid_out(x, g) if needs[0] else None, grad_stride, grad_weight, grad_bias
 
 
@@ -186,3 +263,7 @@ def _convolution_backward(
         wanted,
     )
     return found
+
+
+def _wants_quick(steps: Sequence[LocalStep]) -> bool:
+    return any(isinstance(step, Filter) or (isinstance(step, Convolve) and step.interleaved) for step in steps)
