@@ -1,5 +1,5 @@
-"""python benchmarks/cost.py [--networks NAME ...] [--ramps cosine inner] [--rounds 15] [--out results/performance/cost-cpu.json]
-about 20 minutes on two cores
+"""python benchmarks/cost.py [--networks NAME ...] [--ramps cosine inner] [--rounds 15] [--out FILE]
+about 20 minutes on two cores; FILE is results/performance/cost-cpu.json
 
 What a network costs once it is converted, beside the network that it was, at equal map sizes: multiply-accumulates, a
 training step and its peak memory, and ONNX Runtime once it is frozen. Strided, converted and frozen ones run in turn.
@@ -7,6 +7,7 @@ training step and its peak memory, and ONNX Runtime once it is frozen. Strided, 
 
 import argparse
 import copy
+import functools
 import io
 import math
 import statistics
@@ -94,7 +95,7 @@ def measure(name: str, ramps: list[str], rounds: int) -> dict[str, Any]:
                 expected, got = models[ramp].eval()(x), torch.from_numpy(sessions[ramp].run(None, feeds)[0])
                 found[ramp]["error"] = float((expected - got).abs().max() / expected.abs().max())
                 models[ramp].train()
-        runs = {kind: Contestant(lambda each=each: each.run(None, feeds)) for kind, each in sessions.items()}
+        runs = {kind: Contestant(functools.partial(each.run, None, feeds)) for kind, each in sessions.items()}
         times = in_turn(runs, rounds if batch == 1 else max(5, rounds // 2), CPU)
         row[f"onnx_{batch}_ms"] = 1000 * times["strided"].median
         for ramp in ramps:

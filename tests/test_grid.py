@@ -200,7 +200,7 @@ def test_sizes_asked_for_within_a_graph():
 
 
 def test_costs_and_frozen_networks_have_the_held_sizes():
-    model, x = converted()
+    model, x = converted(ramp="inner")
     for layer in model.modules():
         if isinstance(layer, DiffStride2d):
             with torch.no_grad():

@@ -525,4 +525,4 @@ def test_a_call_is_few_calls():
     model.append(nn.Conv2d(8, 16, 3, stride=2, padding=1))
     convert_(model, x)
     assert calls_of_the_package(lambda: pool(x)) <= 27
-    assert calls_of_the_package(lambda: model[0](x)) <= 60
+    assert calls_of_the_package(lambda: model[0](x)) <= 70

@@ -63,6 +63,12 @@ def check_smoothness(smoothness: Sequence[float]) -> None:
             )
 
 
+def check_tolerance(tolerance: float) -> None:
+    """Raise unless a kernel can be cut off by that share."""
+    if not 1e-4 <= tolerance <= 0.2:
+        raise ValueError(f"tolerance must be from 0.0001 to 0.2, got {tolerance}")
+
+
 def cosine_ramp(ramp: str, rolloff: float, tolerance: float, padding_mode: str | None) -> str | Cosine:
     """The ramp as the operator takes it; raise where an argument is out of range, or does not fit the ramp."""
     check_choice("ramp", ramp, RAMPS)
@@ -77,9 +83,8 @@ def cosine_ramp(ramp: str, rolloff: float, tolerance: float, padding_mode: str |
         return ramp
     if not 0 < rolloff <= 1:
         raise ValueError(f"rolloff must be above 0 and at most 1, got {rolloff}")
-    if not 1e-4 <= tolerance <= 0.2:
-        raise ValueError(f"tolerance must be from 0.0001 to 0.2, got {tolerance}")
-    return Cosine(float(rolloff), float(tolerance), padding_mode or "auto")
+    check_tolerance(tolerance)
+    return Cosine.of(float(rolloff), float(tolerance), padding_mode or "auto")
 
 
 def per_axis(name: str, value: T | Sequence[T], axes: int) -> tuple[T, ...]:

@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from anystride.checks import spatial_size
 from anystride.compiling import exporting
-from anystride.constants import Call
 from anystride.convolution import CONVOLUTIONS
+from anystride.filtered import Filters
+from anystride.frozen import FrozenConv
 from anystride.geometry import Geometry, Size
-from anystride.ops.cosine import CosineBand
-from anystride.ops.fusion import programs
 from anystride.ops.layout import convolve
-from anystride.ops.matrix import LearnedAxis
-from anystride.ops.program import Apply, Convolve, Filter, Kernel, Program, cost
-from anystride.ops.segments import local_of, taps_of
+from anystride.ops.program import Convolve, Filter
 
 
 class FilterPlace(nn.Sequential):
@@ -74,8 +72,8 @@ class FilterPool(FilterPlace):
 
     __jit_ignored_attributes__: ClassVar[list[str]] = ["geometry", "layer_stride", "multiple", "name"]
 
-    def __init__(self, name: str, multiple: Sequence[int], *place: Any) -> None:
-        super().__init__(*place)
+    def __init__(self, name: str, multiple: Sequence[int], **place: Any) -> None:
+        super().__init__(**place)
         self.name, self.multiple = name, tuple(multiple)
 
     def forward(self, x: Tensor, lengths: Any = None, convolution: Any = None) -> Tensor:  # type: ignore[override]
@@ -96,6 +94,33 @@ class FilterPool(FilterPlace):
             raise ValueError(
                 f"layer {self.name!r} was frozen for sizes that are multiples of {self.multiple}, got {size}{more}"
             )
+
+
+def frozen_filters(kind: str, name: str, filters: Filters, **host: Any) -> nn.Module:
+    """What takes the place of a layer that filters.
+
+    Args:
+        kind: "pool" (an operator by itself), "layer" (a place after a layer), or "convolution": a `FrozenConv`, which
+            waits for its convolution.
+        name: of the layer, for messages.
+        filters: what it does.
+        host: further arguments of `FilterPlace`.
+    """
+    both = filters.before, filters.after
+    before, after = [dict[str, Any](filters=[s for s, _ in part], taps=[t for _, t in part]) for part in both]
+    about: dict[str, Any] = {"axes": filters.axes, "channels": filters.channels, **host}
+    if kind == "pool":
+        multiple = [filters.steps.get(axis, 1) for axis in range(filters.axes)]
+        return FilterPool(name, multiple, **before, **about)
+    if kind == "layer":
+        return FilterPlace(**before, **about)
+    frozen = FrozenConv(filters.convolve, filters.composed, late=bool(filters.after))
+    if filters.before:
+        frozen.add_module("before", FilterPlace(**before, **about))
+    frozen.add_module("conv", nn.Identity())
+    if filters.after:
+        frozen.add_module("after", FilterPlace(**after, **{**about, "channels": filters.channels_after}))
+    return frozen
 
 
 def _layer(step: Filter, taps: Tensor, channels: int, axes: int) -> nn.Module:
@@ -125,84 +150,17 @@ class Bias(nn.Module):
         self.bias, self.shape = bias, [-1] + [1] * axes
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias.reshape(self.shape)
+        y: Tensor = add_bias(x, self.bias, self.shape)
+        return y
 
 
-class Filters:
-    """What a place does to all its calls, as filters before and after a convolution.
-
-    Attributes:
-        before, after: filters, each with its taps; without a convolution all are in `before`.
-        convolve: how the convolution runs.
-        composed: per axis, the taps that its kernel takes in; None if it stays as it is.
-        steps: by axis, the stride of its filter.
-    """
-
-    def __init__(self, call: Call, program: Program, composed: bool) -> None:
-        self.convolve: Convolve | None = None
-        self.composed: list[Tensor] | None = None
-        self.before: list[tuple[Filter, Tensor]] = []
-        self.after: list[tuple[Filter, Tensor]] = []
-        self.steps = {step.axis: step.stride for step in program if isinstance(step, Filter)}
-        for step in program:
-            assert not isinstance(step, Apply)
-            if isinstance(step, Convolve):
-                self.convolve = step
-            else:
-                taps = taps_of(call.axes[step.axis], step, torch.float64, torch.device("cpu"))[0]
-                (self.before if self.convolve is None else self.after).append((step, taps))
-        if composed:
-            own = [axis.band for axis in call.axes if isinstance(axis, LearnedAxis)]
-            self.composed = [band.taps()[0] for band in own if isinstance(band, CosineBand)]
-
-
-def filters_of(calls: Sequence[Call], device: torch.device, composes: bool) -> Filters | None:
-    """The filters that do to each of some maps what was done to them; None where there are none.
-
-    Args:
-        calls: of one place.
-        device: where it will run.
-        composes: whether the weight of a convolution can take filters in.
-    """
-    if not calls:
-        return None
-    first = calls[0]
-    spaces = {tuple([getattr(axis, "band", None) and _kind(axis) for axis in call.axes]) for call in calls}
-    if len(spaces) > 1 or any(any(call.skipped) for call in calls):
-        return None
-    options = [option for option in _options(first, device) if composes or option[1] is first.kernel]
-    if not options or not all(_options(call, device) for call in calls):
-        return None
-    costs = [cost(program, first.size, first.channels, kernel, True) for program, kernel in options]
-    best, kernel = options[costs.index(min(costs))]
-    return Filters(first, best, kernel is not first.kernel)
-
-
-def _kind(axis: Any) -> Any:
-    """What the filter of an axis follows from, whatever its length."""
-    at = axis.band
-    return (at.stride, at.cosine, at.step) if isinstance(at, CosineBand) else at
-
-
-def _options(call: Call, device: torch.device) -> list[tuple[Program, Kernel | None]]:
-    """Programs of filters alone, each with the kernel of its convolution: its own, or one composed with the filters."""
-    local = local_of(call.axes, call.kernel)
-    if not local:
-        return []
-    found: list[tuple[Program, Kernel | None]] = [
-        (program, call.kernel)
-        for program in programs(*call.extents, call.size, call.kernel, device, local, True)
-        if not any(isinstance(step, Apply) for step in program) and (program or call.kernel is None)
-    ]
-    if found and call.kernel is not None and all(own is not None and own.margin is not None for own in local):
-        reaches = [0 if own is None else own.radius for own in local]
-        each = list(zip(call.kernel.taps, reaches, strict=True))
-        taps = [t._replace(size=(t.size - 1) * t.dilation + 1 + 2 * r, dilation=1) for t, r in each]
-        padding = tuple([t.padding + r for t, r in each])
-        strides = tuple([0 if own is None else own.step for own in local])
-        step = Convolve(strides, padding, (1,) * len(local), call.kernel.groups, call.output)
-        found.append(((step,), call.kernel._replace(taps=tuple(taps))))
-    return found
+@torch.fx.wrap
+def add_bias(x: Tensor, bias: Tensor, shape: list[int]) -> Tensor:
+    """One operation to a tracer. A quantised map keeps its scale."""
+    if x.is_quantized:
+        y = x.dequantize() + bias.reshape(shape)
+        return torch.quantize_per_tensor(y, x.q_scale(), x.q_zero_point(), x.dtype)
+    return x + bias.reshape(shape)
 
 
 def compose(weight: Tensor, taps: Sequence[Tensor], dilation: Sequence[int]) -> Tensor:
@@ -214,9 +172,9 @@ def compose(weight: Tensor, taps: Sequence[Tensor], dilation: Sequence[int]) -> 
             shape = list(kernel.shape)
             shape[2 + axis] = (shape[2 + axis] - 1) * step + 1
             wide = kernel.new_zeros(shape)
-            wide[(slice(None), slice(None), *[slice(None, None, step if a == axis else 1) for a in range(axes)])] = (
-                kernel
-            )
+            places = [slice(None)] * kernel.dim()
+            places[2 + axis] = slice(None, None, step)
+            wide[tuple(places)] = kernel
             kernel = wide
     kernel = kernel.flatten(0, 1).unsqueeze(1)
     for axis, each in enumerate(taps):
@@ -224,4 +182,5 @@ def compose(weight: Tensor, taps: Sequence[Tensor], dilation: Sequence[int]) -> 
         shape[2 + axis], padding[axis] = len(each), len(each) - 1
         own = each.to(kernel.device).flip(0).reshape(shape)
         kernel = convolve(kernel, own, None, Convolve(ones, tuple(padding), ones, 1, ()))
-    return kernel.squeeze(1).unflatten(0, weight.shape[:2]).to(weight.dtype)
+    composed: Tensor = kernel.squeeze(1).unflatten(0, weight.shape[:2]).to(weight.dtype)
+    return composed

@@ -2,27 +2,24 @@
 
 import collections
 import copy
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from anystride.constants import Call, Constant, Key, constant_of, key_of
-from anystride.convolution import counted_size, take_in
-from anystride.execution import arguments, mode_of, positional
-from anystride.filters import Bias, FilterPlace, FilterPool, Filters, compose, filters_of
+from anystride.checks import check_tolerance
+from anystride.constants import Constant, Key, constant_of
+from anystride.filtered import Filters, filters_of
+from anystride.filters import Bias, FilterPlace, compose, frozen_filters
 from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
-from anystride.geometry import Size
 from anystride.hosts import NAMES, put_off, put_on, roles_of
 from anystride.layers import DiffStrideNd
 from anystride.ops.fusion import programs
-from anystride.ops.matrix import Axis, SpectralAxis
-from anystride.ops.program import Filter, Program, cost, in_one_order
+from anystride.ops.program import Program, cost, in_one_order
 from anystride.ops.segments import local_of
-from anystride.resample import CHILD, Enlarges, Leads, Passes, Place
+from anystride.recorded import Record, conflict, record_calls
+from anystride.resample import CHILD, Enlarges, Leads, Passes, Place, Shares
 from anystride.spectral import SpectralPoolNd
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
@@ -37,38 +34,36 @@ _HOOKS = (
 )
 
 
-@dataclass
-class Record:
-    """All calls of one learned layer, and where and in which type its matrices are wanted."""
-
-    name: str
-    calls: dict[Key, Call] = field(default_factory=dict)
-    dtype: torch.dtype = torch.float32
-    device: torch.device | None = None
-
-
-def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
-    """Turn the learned layers of a model into constant matrices, in place, for export and deployment.
+def freeze_(model: nn.Module, *example_inputs: Any, tolerance: float | None = None) -> nn.Module:
+    """Turn the learned layers of a model into constants, in place, for export and deployment.
 
     The model runs once per example in evaluation mode. Each learned layer (of `convert_`, `DiffStride*d`,
-    `SpectralPool*d`) then holds a fixed matrix per axis for each size that its maps had, as buffers in the state dict;
-    strides are no parameters any more. Outputs stay the same to rounding. What is frozen takes `torch.compile` with
-    `fullgraph=True`, `torch.export`, ONNX and `torch.jit.script`; batch sizes may vary, other map sizes are refused
-    with a message. Convolutions run at the smaller resolution where that saves work, as they do while strides learn;
-    each stands as an ordinary one in a `FrozenConv`, as torch's other layers do in a `FrozenLayer`. All other modules,
+    `SpectralPool*d`) then is constant; strides are no parameters any more. Outputs stay the same to rounding. What is
+    frozen takes `torch.compile` with `fullgraph=True`, `torch.export`, ONNX and `torch.jit.script`.
+
+    With `ramp="cosine"` and the stride that a layer was converted with (or, of a `DiffStride*d`, a whole one), it
+    becomes a short filter: depthwise convolutions of torch for maps of any size, which a depthwise convolution before
+    them takes into its kernel. Any other layer holds a fixed matrix per axis for each size that its maps had, as
+    buffers in the state dict, and refuses other sizes with a message; batch sizes may vary.
+
+    Convolutions run at the smaller resolution where that saves work, as they do while strides learn; each
+    stands as an ordinary one in a `FrozenConv`, as torch's other layers do in a `FrozenLayer`. All other modules,
     hooks, parameters and the names in the state dict stay. A layer that no example reaches is frozen for no size and
     raises once it is called. A model without learned layers is returned as it is, and so is one that was frozen before.
 
     Args:
         model: the network, trained.
         example_inputs: one per input size: a tensor, a tuple of positional or a dict of keyword arguments.
+        tolerance: share of each kernel (root of energy) that may be cut off, from 1e-4 to 0.2, where that is more than
+            what the layers leave out by themselves; outputs then differ by about as much. None keeps what was learned.
 
     Returns:
         `model`; only if it is itself a learned layer, another module that replaces it.
 
     Raises:
-        ValueError: no example is given, no example reaches any learned layer, or a layer would need two results for one
-            size of its map. The model is then as it was, as it is if the model itself fails on an example.
+        ValueError: `tolerance` is out of range, no example is given, no example reaches any learned layer, or a layer
+            would need two results for one size of its map. The model is then as it was, as it is if the model itself
+            fails on an example.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -78,6 +73,8 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
     """
     if not example_inputs:
         raise ValueError("example_inputs must have an entry, whose map sizes the model is frozen for, got none")
+    if tolerance is not None:
+        check_tolerance(tolerance)
     root = nn.ModuleDict({"model": model})  # every learned layer has a parent now
     places = list(_places(root))
     records: dict[nn.Module, Record] = {}
@@ -85,7 +82,7 @@ def freeze_(model: nn.Module, *example_inputs: Any) -> nn.Module:
         layer = qualified.removeprefix("model.")
         records.setdefault(child, Record(layer.removesuffix(f".{CHILD}") if name == CHILD else layer))
     if records:
-        _record(model, records, example_inputs)
+        record_calls(model, records, example_inputs, tolerance or 0.0)
         if not any(record.calls for record in records.values()):
             raise ValueError(
                 "example_inputs reached no learned layer; give inputs that do, and freeze before compiling"
@@ -126,52 +123,6 @@ def _places(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
                 yield parent, name, child, f"{prefix}.{name}" if prefix else name
 
 
-def _record(model: nn.Module, records: dict[nn.Module, Record], example_inputs: Sequence[Any]) -> None:
-    """Run the model on the examples, in evaluation mode, and note what its learned layers do."""
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        _note(module, records[module], positional(module, args, kwargs), output)
-
-    try:
-        handles.extend(module.register_forward_hook(note, prepend=True, with_kwargs=True) for module in records)
-        with mode_of(model, False), torch.no_grad():
-            for example in example_inputs:
-                args, kwargs = arguments(example)
-                model(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor) -> None:
-    x, lengths, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
-    kernel = None
-    if convolution is not None:
-        x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "keeps_constants", True))
-    size, met = tuple(x.shape[2:]), counted_size(x, kernel)
-    skipped, axes = (0,) * len(size), tuple[Axis, ...]()
-    if isinstance(module, Leads):
-        skipped = tuple(module.geometry.offset(met))
-        axes = module.resampled_axes(size, kernel is not None, lengths, output)
-    elif isinstance(module, Place):
-        axes = tuple([SpectralAxis(n, h) for n, h in zip(met, output.shape[2:], strict=True)])
-    else:
-        axes = module.axes(met if lengths is None else tuple(lengths))
-    key = key_of(size, None if isinstance(module, Place) else lengths, kernel)
-    call = Call(size, x.shape[1], axes, skipped, tuple(output.shape[2:]), kernel)
-    before = record.calls.setdefault(key, call)
-    if before != call:
-        raise ValueError(_conflict(record.name, f"maps of size {size}", before.output, call.output))
-    record.dtype = x.dtype if x.dtype == torch.float64 else record.dtype
-    record.device = record.device or x.device
-
-
-def _conflict(name: str, maps: str, one: Size, other: Size) -> str:
-    why = "as it follows maps elsewhere in the model; freeze one copy of the model per example input"
-    return f"layer {name!r} turns {maps} into {one} and into {other}, {why}"
-
-
 def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int]) -> nn.Module | None:
     """What takes the place of a learned layer, or of the convolution around it; None where nothing does.
 
@@ -181,10 +132,14 @@ def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int
         return None
     filters = _filters(parent, module, record, uses)
     if filters is not None:
-        return _frozen_filters(parent, module, record, filters)
+        kind, about = "pool", dict[str, Any](dtype=record.maps, device=record.device)
+        if isinstance(module, Place):
+            about |= {"geometry": module.geometry, "layer_stride": module.layer_stride, "grows": module.grows}
+            kind = "convolution" if roles_of(parent)[-1:] == ("convolution",) else "layer"
+        made = frozen_filters(kind, record.name, filters, **about)
+        return made.train(module.training) if kind == "convolution" else _dressed(parent, module, made)
     chosen = _programs(record)
     constants = {key: constant_of(call, chosen[key]) for key, call in record.calls.items()}
-    made: nn.Module
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
         made.keeps_constants = module.keeps_constants
@@ -208,11 +163,24 @@ def _dressed(parent: nn.Module, module: nn.Module, made: nn.Module) -> nn.Module
     return _frozen_layer(parent, made) if isinstance(made, FrozenPlace | FilterPlace) and _is_torchs(parent) else made
 
 
+def _counts_by_itself(place: Leads) -> bool:
+    """Whether the length that a place counts follows from its own map, for inputs of any size."""
+    own = place.geometry
+    if own.same or not isinstance(place, Shares) or place.leading.same:
+        return not own.same and not isinstance(place, Shares)
+    least = max(*own.span, *place.leading.span)
+    for n in range(least, least + 2 * max(own.stride) * max(place.leading.stride)):
+        given = (n,) * len(own.stride)
+        if own.grid(own.unstrided(given)) != place.lengths(given, True, None):
+            return False
+    return True
+
+
 def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) -> Filters | None:
     """The filters that do what a layer did, for maps of any size; None where sizes or strides forbid that."""
     calls = list(record.calls.values())
     if isinstance(module, Place):
-        if not isinstance(module, Leads) or module.partial or not module.counts_by_itself:
+        if not isinstance(module, Leads) or module.partial or not _counts_by_itself(module):
             return None
         former = module.geometry.stride
         for call in calls:
@@ -224,33 +192,6 @@ def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) 
     weight = parent._parameters.get("weight")
     composes = weight is not None and uses[id(weight)] == 1 and not parent._forward_pre_hooks
     return filters_of(calls, record.device or torch.device("cpu"), composes)
-
-
-def _frozen_filters(parent: nn.Module, module: Any, record: Record, filters: Filters) -> nn.Module:
-    """What takes the place of a layer that filters."""
-    call = next(iter(record.calls.values()))
-    channels, axes = call.channels, len(call.size)
-
-    def place(steps: list[tuple[Filter, Tensor]], channels: int, kind: Any = FilterPlace, *more: Any) -> Any:
-        return kind(
-            [step for step, _ in steps], [taps for _, taps in steps], channels, axes, record.dtype, record.device, *more
-        )
-
-    if not isinstance(module, Place):
-        multiple = [filters.steps.get(axis, 1) for axis in range(axes)]
-        return _dressed(
-            parent, module, place(filters.before, channels, functools.partial(FilterPool, record.name, multiple))
-        )
-    if roles_of(parent)[-1:] != ("convolution",):
-        host = (module.geometry, module.layer_stride, module.grows)
-        return _dressed(parent, module, place(filters.before, channels, FilterPlace, *host))
-    frozen = FrozenConv(filters.convolve, filters.composed, late=bool(filters.after))
-    if filters.before:
-        frozen.add_module("before", place(filters.before, channels))
-    frozen.add_module("conv", nn.Identity())
-    if filters.after:
-        frozen.add_module("after", place(filters.after, call.kernel.channels if call.kernel else channels))
-    return frozen.train(module.training)
 
 
 def _is_torchs(host: nn.Module) -> bool:
@@ -298,7 +239,7 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
         here = Constant(last, None, (), constant.output)
         known = after.setdefault((size if how is None else how.size, None, None), here)
         if known.output != here.output or str(known.before) != str(here.before):
-            raise ValueError(_conflict(record.name, "its maps", known.output, here.output))
+            raise ValueError(conflict(record.name, "its maps", known.output, here.output))
     goes_on = any(own and own.margin is not None for c in record.calls.values() for own in local_of(c.axes, c.kernel))
     late = goes_on and any(constant.before for constant in after.values())
     frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None), late=late)

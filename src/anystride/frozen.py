@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anystride.checks import spatial_size
+from anystride.compiling import exporting
 from anystride.constants import Constant, Key, Steps, enlarge, key_of, numbered, refusal, run_constants
 from anystride.convolution import take_in
 from anystride.geometry import Geometry, Size
@@ -203,9 +204,13 @@ def extend(x: Tensor, stride: list[int], span: list[int], padding: list[int]) ->
     axes = len(stride)
     sides: list[int] = []
     for axis in range(axes - 1, -1, -1):
-        free = int(x.shape[x.dim() - axes + axis]) + 2 * padding[axis] - span[axis]
+        free = x.shape[x.dim() - axes + axis] + 2 * padding[axis] - span[axis]
         sides.append(0)
-        sides.append(max(0, -(-free // stride[axis]) * stride[axis] - free))
+        sides.append((-free) % stride[axis])
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if exporting():  # the answer may differ for another size
+            return F.pad(x, sides, mode="replicate")
+        sides = [int(side) for side in sides]
     return F.pad(x, sides, mode="replicate") if max(sides) > 0 else x
 
 
@@ -272,4 +277,4 @@ class FrozenConv(FrozenLayer):
     def bias(self) -> Tensor | None:
         """The convolution's bias."""
         late: Any = self._modules.get("late")
-        return self.conv.bias if late is None else late.bias  # type: ignore[return-value, union-attr, no-any-return]
+        return self.conv.bias if late is None else late.bias  # type: ignore[return-value, union-attr]

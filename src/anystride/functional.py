@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anystride.checks import check_choice, check_input, check_smoothness, check_stride, cosine_ramp, per_axis
 from anystride.ops.autograd import resample
+from anystride.ops.cosine import ROLLOFF, TOLERANCE
 from anystride.ops.matrix import NORMS, LearnedAxis, SpectralAxis, band_matrix
 from anystride.ops.window import band
 
@@ -29,8 +30,8 @@ def diffstride(
     ramp: Ramp = "outer",
     norm: Norm = "forward",
     *,
-    rolloff: float = 0.75,
-    tolerance: float = 0.01,
+    rolloff: float = ROLLOFF,
+    tolerance: float = TOLERANCE,
     padding_mode: PaddingMode | None = None,
 ) -> Tensor:
     """Low-pass and downsample every spatial axis at a stride that can be learned (Algorithm 1, Eq. 3 to 5).
@@ -118,8 +119,8 @@ def resampling_matrix(
     ramp: Ramp = "outer",
     norm: Norm = "forward",
     *,
-    rolloff: float = 0.75,
-    tolerance: float = 0.01,
+    rolloff: float = ROLLOFF,
+    tolerance: float = TOLERANCE,
     padding_mode: PaddingMode | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",

@@ -20,7 +20,7 @@ from anystride.compiling import FOLLOW, exporting, outside_graphs
 from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm, PaddingMode, Ramp
 from anystride.ops.autograd import resample
-from anystride.ops.cosine import Cosine, CosineBand
+from anystride.ops.cosine import ROLLOFF, TOLERANCE, Cosine, CosineBand
 from anystride.ops.matrix import NORMS, Axis, LearnedAxis
 from anystride.ops.tables import tables
 from anystride.ops.window import Band, band
@@ -68,8 +68,8 @@ class DiffStrideNd(HasStride):
         grid: Grid = "free",
         device: torch.device | str | None = None,
         *,
-        rolloff: float = 0.75,
-        tolerance: float = 0.01,
+        rolloff: float = ROLLOFF,
+        tolerance: float = TOLERANCE,
         padding_mode: PaddingMode | None = None,
     ) -> None:
         kind = cosine_ramp(ramp, rolloff, tolerance, padding_mode)

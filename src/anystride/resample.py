@@ -141,11 +141,6 @@ class Leads(Place):
     def partial(self) -> bool:
         return len(self.pooled) < len(self.geometry.stride)
 
-    @property
-    def counts_by_itself(self) -> bool:
-        """Whether the length that it counts follows from its own map, in the same way for every size."""
-        return not self.geometry.same
-
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
         lengths = self.lengths(spatial_size(x), convolution is not None, input_size)
         if self.geometry.same:
@@ -190,13 +185,6 @@ class Shares(Leads):
     ) -> None:
         super().__init__(pool, **place)
         self.leader, self.leading, self.shift = leader, leading, shift
-
-    @property
-    def counts_by_itself(self) -> bool:
-        own, leading = self.geometry, self.leading
-        each_axis = zip(own.span, own.padding, leading.span, leading.padding, strict=True)
-        alike = own.ceil == leading.ceil and all(k - 2 * p == j - 2 * q for k, p, j, q in each_axis)
-        return alike and not own.same and not leading.same and not any(self.shift)
 
     def lengths(self, size: Size, convolves: bool, input_size: Size | None) -> Size:
         if convolves:

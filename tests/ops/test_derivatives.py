@@ -24,7 +24,7 @@ class Mean(nn.Module):
         return x.mean((2, 3))
 
 
-def network(width, act=nn.ReLU, method="diffstride"):
+def network(width, act=nn.ReLU, method="diffstride", ramp="inner"):
     """Two convolutions that learn; with many channels they run interleaved."""
     model = nn.Sequential(
         nn.Conv2d(3, width, 3, stride=2, padding=1),
@@ -34,7 +34,7 @@ def network(width, act=nn.ReLU, method="diffstride"):
         Mean(),
         nn.Linear(width, 4),
     )
-    convert_(model, torch.randn(1, 3, 32, 32), method=method)
+    convert_(model, torch.randn(1, 3, 32, 32), method=method, ramp=ramp)
     return model
 
 
@@ -81,10 +81,11 @@ def test_the_program_was_interleaved():
 
 
 @pytest.mark.parametrize("width", [2, 64])
+@pytest.mark.parametrize("ramp", ["inner", "cosine"])
 @pytest.mark.parametrize("wanted", ["0.weight", "2.weight", "2.resample.pool.stride"])
-def test_a_learned_stride_never_leaves_a_second_derivative_out(width, wanted):
+def test_a_learned_stride_never_leaves_a_second_derivative_out(width, wanted, ramp):
     """Also where the gradient that arrives is a constant, as that of a sum over the last layer's map."""
-    model = network(width)[:3]
+    model = network(width, ramp=ramp)[:3]
     z = torch.randn(2, 3, 32, 32, requires_grad=True)
     (g,) = torch.autograd.grad(model(z).sum(), z, create_graph=True)
     with pytest.raises(RuntimeError, match="a second derivative through a learned stride is not available; fix"):
@@ -107,6 +108,8 @@ MODELS = {
     "2d, fixed grid": (lambda: DiffStride2d(2.0, ramp="inner", grid="fixed"), (4, 16, 16)),
     "3d": (lambda: DiffStride3d(1.8, ramp="inner"), (2, 8, 7, 9)),
     "in turn": (lambda: network(2), (3, 32, 32)),
+    "cosine": (lambda: network(2, ramp="cosine"), (3, 32, 32)),
+    "cosine, many channels": (lambda: network(64, ramp="cosine"), (3, 32, 32)),
     "interleaved": (lambda: network(64), (3, 32, 32)),
     "interleaved, fixed": (lambda: fix(network(64)), (3, 32, 32)),
     "spectral": (lambda: network(64, method="spectral"), (3, 32, 32)),

@@ -22,6 +22,7 @@ from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
 from anystride.functional import PaddingMode, Ramp
 from anystride.layers import Grid
+from anystride.ops.cosine import ROLLOFF, TOLERANCE
 
 METHODS = ("diffstride", "spectral")
 
@@ -32,7 +33,7 @@ def convert_(
     example_input: Any,
     *,
     method: Literal["diffstride", "spectral"] = "diffstride",
-    ramp: Ramp = "inner",
+    ramp: Ramp = "cosine",
     smoothness: float = 4.0,
     shared: bool = False,
     grid: Grid = "free",
@@ -41,8 +42,8 @@ def convert_(
     learnable: Sequence[str] = (),
     axes: Mapping[str, Sequence[int | str]] | None = None,
     dry_run: bool = False,
-    rolloff: float = 0.75,
-    tolerance: float = 0.01,
+    rolloff: float = ROLLOFF,
+    tolerance: float = TOLERANCE,
     padding_mode: PaddingMode | None = None,
 ) -> Plan:
     """Replace the downsampling of a network by layers that learn their strides, in place, with the weights kept.
@@ -53,7 +54,7 @@ def convert_(
     stride of its own. Interpolation by a fixed factor follows the map that it meets. What meets a size that the network
     fixes (a position table, a flattened map before a linear layer) keeps that size, or stays; the plan says why.
 
-    With `ramp="inner"` every map has the shape that it had. The network is not the same function, though: decimation
+    With any ramp but "outer" every map has the shape that it had. The network is not the same function: decimation
     became a low-pass. Fine-tune it, and recalibrate its batch norms first (`torch.optim.swa_utils.update_bn`).
 
     Args:
@@ -61,8 +62,9 @@ def convert_(
         example_input: a tensor, a tuple of positional or a dict of keyword arguments. It is used for its shapes; the
             model is run on tensors without data where it can be, and once for real where it cannot.
         method: "diffstride", or "spectral" for spectral pooling at the strides that the network has.
-        ramp: "inner" (shapes as before) or "outer" (the paper: larger maps).
-        smoothness: R, in frequency bins.
+        ramp: "cosine" (a short filter: at the strides that the network has it costs little more than that had), "inner"
+            (the paper's window within the same shapes) or "outer" (the paper: larger maps).
+        smoothness: R, in frequency bins, for "inner" and "outer".
         shared: learn a single stride for all axes of a layer.
         grid: how sizes follow strides, "free", a whole number or "fixed", as in `DiffStride2d`.
         filter: given a module and its qualified name, whether its downsampling is replaced; the default replaces all.
@@ -73,7 +75,7 @@ def convert_(
             "width", "length"; along the others it stays as it is, and so does all that its maps meet. `{"pool": (0,)}`
             keeps the time axis of a pooling by (2, 1).
         dry_run: plan, and change nothing.
-        rolloff, tolerance, padding_mode: for "cosine", as in `DiffStride2d`.
+        rolloff, tolerance, padding_mode: for "cosine", as in `DiffStride2d`, but for "zeros".
 
     Returns:
         The plan: print it, keep it as JSON, repeat it with `apply_`.
@@ -93,6 +95,11 @@ def convert_(
     tied = [tuple(names) for names in groups]
     _check(model, example_input, method, [*learnable, *(axes or ()), *(name for names in tied for name in names)])
     cosine_ramp(ramp, rolloff, tolerance, padding_mode)
+    if padding_mode == "zeros":
+        raise ValueError(
+            "padding_mode must not be 'zeros' here, as biases would fade towards the border; with 'auto' a convolution "
+            "goes on where its input is zero, as it does under a stride"
+        )
     check_smoothness((smoothness,))
     check_grid(grid)
     settings = Plan(

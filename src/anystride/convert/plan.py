@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anystride.calls import INPUT, OWN, place_of
+from anystride.ops.cosine import ROLLOFF, TOLERANCE
 
 ROLES = {
     "learn": "learns",
@@ -108,8 +109,8 @@ class Plan:
     whole: bool = False
     macs: tuple[int, int] | None = None
     notes: tuple[str, ...] = field(default=())
-    rolloff: float = 0.75
-    tolerance: float = 0.01
+    rolloff: float = ROLLOFF
+    tolerance: float = TOLERANCE
     padding_mode: str | None = None
 
     @property

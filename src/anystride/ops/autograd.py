@@ -138,7 +138,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: a checkpoint gives them once
-        gradients = sealed(lambda: _gradients(ctx, grad, saved), saved[0], grad, ctx.stride is not None)
+        gradients = sealed(lambda: _gradients(ctx, grad, saved), saved[:1], grad, ctx.stride is not None)
         return *gradients, None, None, *[None] * (len(saved) - 3)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+ROLLOFF, TOLERANCE = 0.75, 0.01
 BORDERS = ("auto", "zeros", "replicate", "reflect", "circular")
 
 
@@ -28,11 +29,18 @@ class Cosine(NamedTuple):
         tolerance: share of the kernel (root of energy) that may be cut off.
         border: what lies beyond the map: one of torch's padding modes; or "auto": the map of a convolution goes on
             where its input is zero, as it does under a stride, and any other map repeats its last sample.
+        reach: samples on either side that a row takes in, in units of the stride.
     """
 
-    rolloff: float = 0.75
-    tolerance: float = 0.01
-    border: str = "auto"
+    rolloff: float
+    tolerance: float
+    border: str
+    reach: float
+
+    @classmethod
+    def of(cls, rolloff: float = ROLLOFF, tolerance: float = TOLERANCE, border: str = "auto") -> "Cosine":
+        """The ramp with these attributes."""
+        return cls(rolloff, tolerance, border, reach_of(rolloff, tolerance))
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ class CosineBand:
     def _entries(self, distance: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and their slopes, at distances in samples; each row sums to 1, however its kernel was cut."""
         stride: Any = self.stride
-        inside = distance.abs() <= reach_of(self.cosine) * stride + _ROUNDING
+        inside = distance.abs() <= self.cosine.reach * stride + _ROUNDING
         u = distance / stride
         value, along = _kernel(u, self.cosine.rolloff)
         value, slope = value * inside, -(value + u * along) * inside / stride
@@ -149,13 +157,13 @@ _ROUNDING = 1e-5
 
 
 @functools.cache
-def reach_of(cosine: Cosine) -> float:
+def reach_of(rolloff: float, tolerance: float) -> float:
     """Samples, in units of the stride, on either side that hold all but `tolerance` of the kernel (root of energy)."""
     fine = 1000
     u = torch.arange(0, 100 * fine, dtype=torch.float64) / fine
-    energy = _kernel(u, cosine.rolloff)[0].square()
+    energy = _kernel(u, rolloff)[0].square()
     left = (energy.flip(0).cumsum(0).flip(0) / energy.sum()).sqrt()
-    return float(u[left > cosine.tolerance][-1])
+    return float(u[left > tolerance][-1])
 
 
 def _kernel(u: Tensor, b: float) -> tuple[Tensor, Tensor]:

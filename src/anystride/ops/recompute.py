@@ -37,22 +37,11 @@ def run_local(
     if stride is None:
         y = _run(x, steps, matrices, weight, own)[-1]
     elif all(isinstance(step, Product) for step in steps[1:]) and not _interleaves(steps):
-        # The convolution keeps its input by itself, and what the stride moves in its map is small.
-        first, given = isinstance(steps[0], Convolve), x
-        if isinstance(steps[0], Convolve):
-            x = quick_layout(x) if steps[0].groups > 1 else x
-            maps = convolve(x, _given(weight), own, steps[0])
-        else:
-            maps = x
-        rest = [tuple(each[1:] if first else each) for each in (steps, matrices, segment.slopes)]
-        slopes = [slope for each in rest[2] for slope in each]
-        counts = tuple([len(each) for each in rest[2]])
-        y = maps if not rest[0] else _Kept.apply(maps, stride, rest[0], counts, *rest[1], *slopes)[0]  # type: ignore
-        y = y if given is x else as_laid_out(given, y)
+        y = _run_kept(x, segment, stride, weight, own)
     else:
         slopes = [slope for each in segment.slopes for slope in each]
         counts = tuple([len(each) for each in segment.slopes])
-        y = _Recomputed.apply(x, stride, weight, own, segment.steps, counts, *segment.matrices, *slopes)  # type: ignore
+        y = _Recomputed.apply(x, stride, weight, own, steps, counts, *matrices, *slopes)  # type: ignore
     return y if late is None else y + late.reshape(-1, *[1] * (y.dim() - 2))
 
 
@@ -97,9 +86,19 @@ def _filter(x: Tensor, taps: Tensor, step: Filter, padding: int) -> Tensor:
     return convolve(x, weight, None, how)
 
 
-def _given(weight: Tensor | None) -> Tensor:
-    assert weight is not None
-    return weight
+def _run_kept(x: Tensor, segment: LocalSegment, stride: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Products, after a convolution if there is one, which keeps its input by itself."""
+    steps, matrices, each_slopes, given = segment.steps, segment.matrices, segment.slopes, x
+    if steps and isinstance(steps[0], Convolve):
+        assert weight is not None
+        x = convolve(quick_layout(x) if steps[0].groups > 1 else x, weight, bias, steps[0])
+        steps, matrices, each_slopes = steps[1:], matrices[1:], each_slopes[1:]
+    if not steps:
+        return x.clone() if x is given else x
+    slopes = [slope for each in each_slopes for slope in each]
+    counts = tuple([len(each) for each in each_slopes])
+    y = _Kept.apply(x, stride, steps, counts, *matrices, *slopes)[0]  # type: ignore[no-untyped-call]
+    return y if given is x else as_laid_out(given, y)
 
 
 def _interleaves(steps: Sequence[LocalStep]) -> bool:
@@ -124,23 +123,21 @@ class _Kept(torch.autograd.Function):
         return x.detach(), *moved
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, stride, steps, counts, *parts = inputs
-        kept: Any = ctx
-        kept.steps, kept.counts, kept.stride = steps, counts, (stride.shape, stride.dtype)
+        ctx.steps, ctx.counts, ctx.stride = steps, counts, (stride.shape, stride.dtype)
         matrices = parts[: len(steps)]
-        kept.blocks = [part if isinstance(part, BlockMatrix) else None for part in matrices]
-        ctx.mark_non_differentiable(*output[1:])
-        kept.set_materialize_grads(False)
+        ctx.blocks = [part if isinstance(part, BlockMatrix) else None for part in matrices]
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*[None if isinstance(p, BlockMatrix) else p for p in matrices], *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:
         if grad is None:
             return (None,) * (4 + len(ctx.steps) + sum(ctx.counts))
         saved = ctx.saved_tensors  # once: a checkpoint gives them once
         moved = saved[len(ctx.steps) :]
-        found = sealed(lambda: _kept_gradients(ctx, grad, saved, moved), grad, grad, True)
+        found = sealed(lambda: _kept_gradients(ctx, grad, saved, moved), moved, grad, True)
         return *found, None, None, *[None] * (len(ctx.steps) + len(moved))
 
 
@@ -189,18 +186,18 @@ class _Recomputed(torch.autograd.Function):
         kept.stride = stride.shape, stride.dtype
         blocks = any(isinstance(part, BlockMatrix) for part in parts)
         kept.parts = [part if isinstance(part, BlockMatrix) else None for part in parts] if blocks else None
-        kept.save_for_backward(x, weight, *([None if isinstance(p, BlockMatrix) else p for p in parts]))
+        kept.save_for_backward(x, weight, stride, *([None if isinstance(p, BlockMatrix) else p for p in parts]))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: a checkpoint gives them once
-        found = sealed(lambda: _gradients(ctx, grad, saved), saved[0], grad, True)
-        return *found, None, None, *[None] * (len(saved) - 2)
+        found = sealed(lambda: _gradients(ctx, grad, saved), saved[:3], grad, True)
+        return *found, None, None, *[None] * (len(saved) - 3)
 
 
 def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | None, ...]:
     """The gradients of the first four arguments of `_Recomputed`."""
-    x, weight, *tensors = saved
+    x, weight, _, *tensors = saved
     parts = [a if b is None else b for a, b in zip(tensors, ctx.parts or [None] * len(tensors), strict=True)]
     steps: Sequence[LocalStep] = ctx.steps
     matrices, slopes = parts[: len(steps)], parts[len(steps) :]

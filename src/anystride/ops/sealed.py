@@ -1,7 +1,7 @@
 """Gradients that cannot themselves be differentiated, and say so when somebody tries."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 Gradients = tuple[Tensor | None, ...]
 
 
-def sealed(make: Callable[[], Gradients], given: Tensor | None, grad: Tensor, learns: bool) -> Gradients:
+def sealed(make: Callable[[], Gradients], given: Sequence[Tensor | None], grad: Tensor, learns: bool) -> Gradients:
     """What `make` gives, outside of autocast; where a stride learns, the result depends on `given` and `grad` in name.
 
     Where no stride learns, a backward pass consists of operations that can be differentiated.
@@ -23,7 +23,7 @@ def sealed(make: Callable[[], Gradients], given: Tensor | None, grad: Tensor, le
         with torch.no_grad():
             once = make()
         known = [g for g in once if g is not None]
-        left = iter(_NoSecond.apply(given, grad, *known))  # type: ignore[no-untyped-call]
+        left = iter(_NoSecond.apply(1 + len(given), grad, *given, *known))  # type: ignore[no-untyped-call]
         return tuple([None if g is None else next(left) for g in once])
 
 
@@ -33,8 +33,8 @@ class _NoSecond(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple([gradient.view_as(gradient) for gradient in tensors[2:]])
+    def forward(given: int, *tensors: Any) -> tuple[Tensor, ...]:
+        return tuple([gradient.view_as(gradient) for gradient in tensors[given:]])
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Any) -> None:

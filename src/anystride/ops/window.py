@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anystride.ops.cosine import Cosine, CosineBand, reach_of
+from anystride.ops.cosine import Cosine, CosineBand
 
 LINEAR_RAMPS = ("outer", "inner")
 RAMPS = (*LINEAR_RAMPS, "cosine")
@@ -95,7 +95,7 @@ def band(
     else:
         kept = max(1, math.ceil(2 * half * (1 - _ROUNDING)))
     if isinstance(ramp, Cosine):
-        reach = reach_of(ramp) * (high if isinstance(stride, Tensor) else used)
+        reach = ramp.reach * (high if isinstance(stride, Tensor) else used)
         return CosineBand(length, used, kept, ramp, reach)
     if ramp == "outer":
         return Band(length, used, smoothness, half + smoothness, kept)
@@ -160,4 +160,4 @@ def window(
 
 
 def _ramp(ramp: str | Cosine) -> str | Cosine:
-    return Cosine() if ramp == "cosine" else ramp
+    return Cosine.of() if ramp == "cosine" else ramp
