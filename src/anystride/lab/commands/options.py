@@ -45,7 +45,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
         "the architecture",
         choices=("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio"),
     ),
-    "method": RunOption("the downsampler", choices=("strided", "spectral", "outer", "inner", "average")),
+    "method": RunOption("the downsampler", choices=("strided", "spectral", "outer", "inner", "cosine", "average")),
     "strides": RunOption(
         "one per downsampler; vertical x horizontal (for sound time x frequency) as in 3x2", strides, "S,S,S"
     ),

@@ -35,7 +35,7 @@ def add(commands: Commands[Parser]) -> None:
         description="Train one network with one downsampler. Leaves a record, checkpoint, pictures, TensorBoard log.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    default = RunConfig()
+    default = RunConfig(method="cosine")  # as convert_ does; the paper's recipes say "outer" themselves
     for title, names in (("model", MODEL), ("training", TRAINING), ("speed and memory", SPEED)):
         group = parser.add_argument_group(title)
         for name in names:

@@ -15,7 +15,7 @@ DEPTH = 121
 DENSE_BLOCKS = 3
 LAYERS = (DEPTH - 4) // (2 * DENSE_BLOCKS)
 """In each dense block: a layer has two convolutions, and four more layers with weights are outside of the blocks."""
-METHODS = ("average", "spectral", "outer", "inner")
+METHODS = ("average", "spectral", "outer", "inner", "cosine")
 
 
 class Transition(nn.Module):
@@ -69,7 +69,7 @@ def densenet_bc(spec: NetworkSpec) -> DenseNet:
 
     Args:
         spec: strides have one entry per transition. The width is the growth rate; the paper's is 32. The method is
-            "average", "spectral", "outer" or "inner"; the window of average pooling is as large as its stride.
+            "average", "spectral", "outer", "inner" or "cosine"; the window of average pooling is as large as its stride.
 
     Raises:
         ValueError: as `checked_strides`.

@@ -32,7 +32,7 @@ class Downsampler:
     whole: bool = False
 
 
-def _diffstride(ramp: Literal["outer", "inner"]) -> Callable[[Stride, NetworkSpec], nn.Module]:
+def _diffstride(ramp: Literal["outer", "inner", "cosine"]) -> Callable[[Stride, NetworkSpec], nn.Module]:
     def build(stride: Stride, spec: NetworkSpec) -> nn.Module:
         start = stride[0] if spec.shared else stride
         return DiffStride2d(
@@ -56,11 +56,12 @@ DOWNSAMPLERS: dict[str, Downsampler] = {
     "spectral": Downsampler("spectral pooling", _spectral, learns=False),
     "outer": Downsampler("DiffStride, outer", _diffstride("outer"), learns=True),
     "inner": Downsampler("DiffStride, inner", _diffstride("inner"), learns=True),
+    "cosine": Downsampler("DiffStride, raised cosine", _diffstride("cosine"), learns=True),
     "average": Downsampler("average pooling", _average, learns=False, whole=True),
 }
 """Every method by its name. A network knows them by `conv_stride_and_pool` alone."""
 
-METHODS = ("strided", "spectral", "outer", "inner")
+METHODS = ("strided", "spectral", "outer", "inner", "cosine")
 """The methods that can replace a strided convolution; "average" stands in for them in DenseNet only."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from anystride.lab.errors import UsageError
-from anystride.lab.models.downsample import METHODS
+from anystride.lab.paper.recipe import METHODS
 from anystride.lab.report.gallery import draw_demo
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.run.config import RunConfig, Strides

@@ -26,8 +26,14 @@ from anystride.lab.report.terminal import Group
 from anystride.ops.window import window
 
 # Okabe and Ito's palette, for every common kind of colour vision.
-METHOD_COLOURS = {"strided": "#555555", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73"}
-METHOD_MARKERS = {"strided": "s", "spectral": "D", "outer": "o", "inner": "^"}
+METHOD_COLOURS = {
+    "strided": "#555555",
+    "spectral": "#E69F00",
+    "outer": "#0072B2",
+    "inner": "#009E73",
+    "cosine": "#D55E00",
+}
+METHOD_MARKERS = {"strided": "s", "spectral": "D", "outer": "o", "inner": "^", "cosine": "v"}
 STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 STYLE: Any = {  # matplotlib types the keys one by one
     "figure.dpi": 150,

@@ -131,7 +131,7 @@ def _figures(request: GridRequest, runs: figures.Runs, learned: figures.Runs, li
         drawn.append(figures.accuracy_against(runs, link, "J"))
     if learned:
         drawn += [figures.final_strides(learned, link), figures.striding(learned, link)]
-    for method in ("outer", "inner"):
+    for method in ("outer", "inner", "cosine"):
         mine = [each for each in learned if each[0].method == method]
         if mine:
             drawn += [figures.trajectories(*mine[0]), figures.windows(*mine[0])]
