@@ -928,3 +928,17 @@ def test_learnable_layer_with_a_stride():
 def test_wrapped_models():
     with pytest.raises(ValueError, match=r"pass model\.module"):
         convert_(nn.DataParallel(nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1))), x2d())
+
+
+def test_a_plan_warns_where_it_multiplies_the_cost():
+    x = torch.randn(1, 3, 64, 64)
+    found = {}
+    for ramp in ("inner", "cosine"):
+        model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8))
+        plan = anystride.convert_(model, x, ramp=ramp, dry_run=True)
+        found[ramp] = [
+            note for note in plan.notes if note.startswith("warning: this conversion multiplies the cost by")
+        ]
+        assert bool(found[ramp]) == (plan.macs[1] > 1.5 * plan.macs[0])
+    assert "ramp='cosine' costs less" in found["inner"][0]
+    assert found["inner"][0] in str(anystride.convert_(model, x, ramp="inner"))

@@ -122,6 +122,7 @@ def convert_(
                 continue
             after = multiply_accumulates(model, example_input)  # count
             changes, notes = surgery.changes(acceptance.outputs), (*plan.notes, *acceptance.notes())
+            notes += plan.notes_on_cost(before, after)
             if not dry_run:
                 surgery.keep()
             return replace(plan, changes=changes, notes=notes, macs=(before, after))

@@ -9,6 +9,8 @@ from typing import Any
 from anystride.calls import INPUT, OWN, place_of
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
 
+# Times the former multiply-accumulates from which on a plan warns.
+DEAR = 1.5
 ROLES = {
     "learn": "learns",
     "share": "tied",
@@ -122,6 +124,17 @@ class Plan:
     def stays(self) -> tuple[Change, ...]:
         """The places that are left as they were, each with its reason."""
         return tuple(change for change in self.changes if change.role == "stay")
+
+    def notes_on_cost(self, before: int, after: int) -> tuple[str, ...]:
+        """What to do where a conversion multiplies the cost by more than `DEAR`."""
+        if after <= DEAR * max(before, 1):
+            return ()
+        remedy = "leave narrow layers out with filter=, or let a Budget bring strides up"
+        if self.method == "spectral" or self.ramp == "outer":
+            remedy = f"ramp='cosine' with method='diffstride' costs less; or {remedy}"
+        elif self.ramp == "inner":
+            remedy = f"ramp='cosine' costs less; or {remedy}"
+        return (f"warning: this conversion multiplies the cost by {after / max(before, 1):.1f}: {remedy}",)
 
     def grouped(self, groups: Sequence[Sequence[str]]) -> "Plan":
         """The plan with the strides of the modules in each of `groups` made one; a ValueError where they cannot be."""
