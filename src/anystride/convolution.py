@@ -8,8 +8,12 @@ from torch import Tensor, nn
 from anystride.checks import spatial_size
 from anystride.ops.autograd import resample
 from anystride.ops.cache import remembered
-from anystride.ops.matrix import SpectralAxis, Taps
+from anystride.ops.cosine import Cosine
+from anystride.ops.matrix import Axis, LearnedAxis, SpectralAxis, Taps
 from anystride.ops.program import Kernel, convolved
+from anystride.ops.window import band
+
+Size = tuple[int, ...]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # A hook with this attribute only looks on, and does not mind if its convolution is not called.
@@ -87,13 +91,37 @@ def kernel_of(
     return Kernel(tuple([Taps(*tap) for tap in zip(size, dilation, padding, strict=True)]), channels, groups)
 
 
-def to_size(x: Tensor, convolution: Any, target: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Tensor:
-    """Spectral pooling or its inverse to what `target` makes of the size, after a convolution if there is one."""
+def axes_to_size(size: Size, target: Size, ramp: str | Cosine, stride: Size) -> tuple[Axis, ...]:
+    """What brings a map of `size` to the `target` size: spectral pooling or its inverse, or a local window.
+
+    Args:
+        size, target: per axis.
+        ramp: of the network; only a `Cosine` counts.
+        stride: that the layer had: where that gives the target, positions are those that it had.
+    """
+    axes: list[Axis] = []
+    for n, h, step in zip(size, target, stride, strict=True):
+        if not isinstance(ramp, Cosine) or h >= n:
+            axes.append(SpectralAxis(n, h))
+            continue
+        counted = step * h if -(-n // step) == h else n
+        axes.append(LearnedAxis.of(band(counted, counted / h, 1.0, ramp, h), "forward", False))
+    return tuple(axes)
+
+
+def to_size(
+    x: Tensor,
+    convolution: Any,
+    target: Callable[[Size], Size],
+    ramp: str | Cosine = "inner",
+    stride: Size = (),
+) -> Tensor:
+    """Resampling to what `target` makes of the size, after a convolution if there is one; see `axes_to_size`."""
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, True)
     size = counted_size(x, kernel)
-    axes = tuple([SpectralAxis(n, h) for n, h in zip(size, target(size), strict=True)])
+    axes = axes_to_size(size, target(size), ramp, stride or (1,) * len(size))
     if kernel is None:
         return resample(x, axes)
     return resample(x, axes, None, kernel, convolution.weight, convolution.bias)

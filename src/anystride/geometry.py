@@ -1,7 +1,7 @@
 """How a layer with a stride moves over its input, and what that means for the layer at stride 1."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -104,3 +104,10 @@ def along(x: Tensor, dims: Sequence[int], run: Callable[[Tensor], Tensor]) -> Te
     others = moved.shape[1 : -len(dims)]
     y: Tensor = run(moved.flatten(1, len(others))).unflatten(1, others)
     return y.movedim(last, tuple(dims)).contiguous()
+
+
+def words(sizes: Sequence[Any]) -> str:
+    """Sizes in words, and the inputs that they follow from."""
+    leaders = sorted({repr(size.leader) for size in sizes if isinstance(size, SizeRule)})
+    numbers = "x".join(str(size) if isinstance(size, int) else "?" for size in sizes)
+    return f"{numbers if '?' not in numbers else 'that it had'} by {', '.join(leaders)}" if leaders else numbers

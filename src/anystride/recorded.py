@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from anystride.constants import Call, Key, key_of
-from anystride.convolution import counted_size, take_in
+from anystride.convolution import axes_to_size, counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
 from anystride.filtered import cut
 from anystride.geometry import Size
-from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.ops.matrix import Axis
 from anystride.resample import Leads, Place
 
 
@@ -58,7 +58,7 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor, tole
         skipped = tuple(module.geometry.offset(met))
         axes = module.resampled_axes(size, kernel is not None, lengths, output)
     elif isinstance(module, Place):
-        axes = tuple([SpectralAxis(n, h) for n, h in zip(met, output.shape[2:], strict=True)])
+        axes = axes_to_size(met, tuple(output.shape[2:]), module.ramp, module.geometry.stride)
     else:
         axes = module.axes(met if lengths is None else tuple(lengths))
     key = key_of(size, None if isinstance(module, Place) else lengths, kernel)

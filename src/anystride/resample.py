@@ -5,7 +5,7 @@ for. `Leads` learns a stride, `Shares` uses the stride of a place whose maps it 
 another place gave in the same call of the network, `Keeps` gives a fixed size, `Enlarges` interpolates to a size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from anystride.calls import ENTRY, OWN, note_size, size_of, turn
 from anystride.checks import check_input, spatial_size
-from anystride.convolution import take_in, to_size
-from anystride.geometry import Geometry, Size, SizeRule, along, counted
+from anystride.convolution import axes_to_size, take_in, to_size
+from anystride.geometry import Geometry, Size, SizeRule, along, counted, words
 from anystride.layers import DiffStrideNd
-from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.ops.cosine import Cosine
+from anystride.ops.matrix import Axis
 from anystride.spectral import SpectralPoolNd
 
 CHILD = "resample"
@@ -39,6 +40,7 @@ class Place(nn.Module):
 
     Attributes:
         whole: whether the convolution tells the stride that it had, in whole numbers.
+        ramp: of the network, by which what learns no stride is brought to its size.
         copies: whether the output is copied, because what comes next changes it in place and a gradient needs it.
         seen: spatial size of the last map and of what became of it, for `print(model)` alone.
         mode: of an interpolation that takes the layer's place.
@@ -55,8 +57,10 @@ class Place(nn.Module):
         rules: Sequence[int | SizeRule | None] | None = None,
         grows: bool = False,
         enters: bool = False,
+        ramp: str | Cosine = "inner",
     ) -> None:
         super().__init__()
+        self.ramp = ramp
         self.enters, self.whole = enters, False
         self.name, self.geometry, self.followed, self.grows, self.copies = name, geometry, followed, grows, False
         every = range(len(geometry.stride))
@@ -105,6 +109,10 @@ class Place(nn.Module):
         """What the role does; here the map stays as it is, after the convolution if there is one."""
         return x if convolution is None else take_in(x, convolution, False)[0]
 
+    def brought(self, x: Tensor, convolution: Any, target: Callable[[Size], Size]) -> Tensor:
+        """The map at another size, after the convolution if there is one."""
+        return to_size(x, convolution, target, self.ramp, self.geometry.stride)
+
     def kept(self, size: Size) -> Size:
         """A size with the axes that have a rule at the size that it gives."""
         sizes = list(size)
@@ -116,7 +124,7 @@ class Place(nn.Module):
         return tuple(sizes)
 
     def extra_repr(self) -> str:
-        sizes = "" if self.seen is None else f"last {_words(self.seen[0])} to {_words(self.seen[1])}"
+        sizes = "" if self.seen is None else f"last {words(self.seen[0])} to {words(self.seen[1])}"
         along = f"axes {', '.join(map(str, self.axes))}" if len(self.axes) < len(self.geometry.stride) else ""
         return ", ".join(part for part in (self.described(), along, sizes) if part)
 
@@ -151,14 +159,14 @@ class Leads(Place):
             y: Tensor = self.pool(x, lengths, convolution)
             return y
         if any(rule is not None for rule in self.rules):
-            x = to_size(x, None, self.kept)
+            x = self.brought(x, None, self.kept)
         counts = [lengths[axis] for axis in self.pooled]
         return along(x, [2 + axis for axis in self.pooled], lambda maps: self.pool(maps, counts))
 
     def resampled_axes(self, size: Size, convolves: bool, input_size: Size | None, output: Tensor) -> tuple[Axis, ...]:
         """What became of each axis of a map that gave `output`; the other arguments are those of `lengths`."""
         lengths = self.lengths(size, convolves, input_size)
-        axes: list[Axis] = [SpectralAxis(n, h) for n, h in zip(size, spatial_size(output), strict=True)]
+        axes = list(axes_to_size(size, spatial_size(output), self.ramp, self.geometry.stride))
         learned: Sequence[Axis] = self.pool.axes(tuple([lengths[axis] for axis in self.pooled]))
         for number, axis in enumerate(self.pooled):
             axes[axis] = learned[number]
@@ -211,10 +219,10 @@ class Keeps(Place):
         super().__init__(rules=rules, **place)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return to_size(x, convolution, self.kept)
+        return self.brought(x, convolution, self.kept)
 
     def described(self) -> str:
-        return f"size {_words(self.rules)}"
+        return f"size {words(self.rules)}"
 
 
 class Follows(Place):
@@ -234,7 +242,7 @@ class Follows(Place):
         self.leader, self.scope, self.shift, self.turns = leader, scope, shift, tuple(turns)
 
     def resampled(self, x: Tensor, convolution: Any, input_size: Size | None) -> Tensor:
-        return to_size(x, convolution, self.target)
+        return self.brought(x, convolution, self.target)
 
     def target(self, size: Size) -> Size:
         """The size that counts in this call for a map of `size`, see `calls.size_of`."""
@@ -260,7 +268,7 @@ class Follows(Place):
 
     def described(self) -> str:
         if any(rule is not None for rule in self.rules):
-            return f"size {_words(self.rules)}"
+            return f"size {words(self.rules)}"
         return f"size of {', '.join(map(repr, self.turns or (self.leader,)))}"
 
 
@@ -289,10 +297,3 @@ class Enlarges(Follows):
 
 class Passes(Place):
     """Nothing but its size is read, by places that follow it."""
-
-
-def _words(sizes: Sequence[Any]) -> str:
-    """Sizes in words, and the inputs that they follow from."""
-    leaders = sorted({repr(size.leader) for size in sizes if isinstance(size, SizeRule)})
-    numbers = "x".join(str(size) if isinstance(size, int) else "?" for size in sizes)
-    return f"{numbers if '?' not in numbers else 'that it had'} by {', '.join(leaders)}" if leaders else numbers

@@ -9,6 +9,7 @@ from torch import nn
 
 from anystride import layers, spectral
 from anystride.calls import ENTRY, names_for, place_of
+from anystride.checks import cosine_ramp
 from anystride.convert.plan import Change, Plan
 from anystride.convert.rewrite import Calls, ordinary
 from anystride.convert.source import UnwritableError
@@ -27,6 +28,8 @@ class Surgery:
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         self.model, self.plan = model, plan
+        settings = plan.ramp, plan.rolloff, plan.tolerance, plan.padding_mode
+        self.ramp = cosine_ramp(*settings) if plan.method == "diffstride" else "inner"
         self.modules = dict(model.named_modules())
         self.places: dict[str, Place] = {}
         self._undo: list[Callable[[], None]] = []
@@ -112,6 +115,7 @@ class Surgery:
             if rules is None
             else [SizeRule(*rule) if isinstance(rule, tuple) else rule for rule in rules],
             "grows": change.grows,
+            "ramp": self.ramp,
         }
         follows: dict[str, Any] = {
             "leader": change.leader or "",

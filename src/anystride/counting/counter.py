@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from anystride import recurrent
-from anystride.convolution import counted_size, kernel_for
+from anystride.convolution import axes_to_size, counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
 from anystride.counting.structure import structure
 from anystride.execution import Execution, arguments, run_once
 from anystride.layers import DiffStrideNd
-from anystride.ops.matrix import Axis, SpectralAxis
+from anystride.ops.matrix import Axis
 from anystride.ops.program import Apply, Filter, Kernel, work
 from anystride.ops.segments import is_local, program_of
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
@@ -186,18 +186,18 @@ class Counter(Execution):
             nothing = [NONE] * (output.dim() - 2)
             after = self._given_by.get(place.leader, nothing)
             if isinstance(place, Follows) and not isinstance(place, Enlarges):
-                self._to_size(x, convolution, output, after)
+                self._to_size(place, x, convolution, output, after)
             set_labels(output, [*labels_of(output)[:1], NONE, *after])
         elif not isinstance(place, Leads | Passes):
             after = [NONE] * (output.dim() - 2)
-            self._to_size(x, convolution, output, after)
+            self._to_size(place, x, convolution, output, after)
             set_labels(output, [*labels_of(x)[:1], NONE, *after])
         self._given_by[place.name] = labels_of(output)[2:]
 
-    def _to_size(self, x: Tensor, convolution: Any, output: Tensor, after: Sequence[Label]) -> None:
+    def _to_size(self, place: Place, x: Tensor, convolution: Any, output: Tensor, after: Sequence[Label]) -> None:
         x, kernel = self._operand(x, convolution, True)
-        sizes = zip(counted_size(x, kernel), output.shape[2:], strict=True)
-        axes = tuple([SpectralAxis(n, h) for n, h in sizes])
+        sizes = counted_size(x, kernel), tuple(output.shape[2:])
+        axes = axes_to_size(*sizes, place.ramp, place.geometry.stride)
         self._program(x, axes, kernel, after)
 
     def _operand(self, x: Tensor, convolution: Any, keeps: bool) -> tuple[Tensor, Kernel | None]:

@@ -73,13 +73,13 @@ def program_of(
 ) -> Program:
     """The program that runs on a map of `channels` and spatial `size`; `infers` as in `fusion.plan`."""
     lengths, output_size = tuple([axis.length for axis in axes]), tuple([axis.output_length for axis in axes])
-    learned = isinstance(axes[0], LearnedAxis)
+    learned = isinstance(axes[0], LearnedAxis) and (axes[0].learns or not is_local(axes))
     return plan(lengths, output_size, learned, size, channels, kernel, device, local_of(axes, kernel), infers)
 
 
 def is_local(axes: Sequence[Axis]) -> bool:
     """Whether the windows of the axes are local."""
-    return isinstance(axes[0], LearnedAxis) and isinstance(axes[0].band, CosineBand)
+    return any(isinstance(axis, LearnedAxis) and isinstance(axis.band, CosineBand) for axis in axes)
 
 
 def local_of(axes: Sequence[Axis], kernel: Kernel | None) -> tuple[Local | None, ...]:

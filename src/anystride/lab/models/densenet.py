@@ -69,7 +69,8 @@ def densenet_bc(spec: NetworkSpec) -> DenseNet:
 
     Args:
         spec: strides have one entry per transition. The width is the growth rate; the paper's is 32. The method is
-            "average", "spectral", "outer", "inner" or "cosine"; the window of average pooling is as large as its stride.
+            "average", "spectral", "outer", "inner" or "cosine"; the window of average pooling is as large as its
+            stride.
 
     Raises:
         ValueError: as `checked_strides`.

@@ -18,7 +18,8 @@ from anystride.lab.run.record import Record
 from anystride.ops.window import window
 
 METHOD_COLOURS = {
-    "strided": "#888888", "average": "#CC79A7", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73", "cosine": "#D55E00"
+    "strided": "#888888", "average": "#CC79A7", "spectral": "#E69F00", "outer": "#0072B2", "inner": "#009E73",
+    "cosine": "#D55E00",
 }  # fmt: skip
 LAYER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
 Runs = Sequence[tuple[RunConfig, Record]]
