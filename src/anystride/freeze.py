@@ -16,7 +16,7 @@ from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlac
 from anystride.hosts import NAMES, put_off, put_on, roles_of
 from anystride.layers import DiffStrideNd
 from anystride.ops.fusion import programs
-from anystride.ops.program import Program, cost, in_one_order
+from anystride.ops.program import Filter, Program, cost, in_one_order
 from anystride.ops.segments import local_of
 from anystride.recorded import Record, conflict, record_calls
 from anystride.resample import CHILD, Enlarges, Leads, Passes, Place, Shares
@@ -216,7 +216,8 @@ def _programs(record: Record) -> dict[Key, Program]:
     """The program of each call. A convolution runs in one order at all sizes."""
     where = record.device or torch.device("cpu")
     calls = record.calls.values()
-    found = [programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls]
+    every = [programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls]
+    found = [[each for each in options if not any(isinstance(step, Filter) for step in each)] for options in every]
     costs = [
         [cost(program, call.size, call.channels, call.kernel) for program in options]
         for call, options in zip(calls, found, strict=True)
