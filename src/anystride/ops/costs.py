@@ -15,6 +15,9 @@ class Costs(NamedTuple):
             instead of twice (the same record).
         matrix: traffic of an entry of a matrix. It is made once per step, with its stride, in about four passes over
             twice as wide numbers, and shared by the samples of a batch, here 16; a guess, no record.
+        tap: of a multiply-accumulate of a filter without a convolution beside it: it runs as a depthwise convolution,
+            at a fraction of the speed of a product (contiguous maps of 56 to 224 samples on a CPU; tried by hand, no
+            record).
         light: entries of a matrix that count for nothing: a quarter of a megabyte in float32.
         fourier_cpu: output length from which a transform beats a dense matrix on a CPU
             (results/performance/crossover-cpu.json, `anystride bench crossover`).
@@ -31,6 +34,7 @@ class Costs(NamedTuple):
     traffic: int = 128
     again: float = 1.5
     matrix: float = 0.25
+    tap: int = 24
     light: int = 2**16
     fourier_cpu: int = 256
     fourier: int = 1024

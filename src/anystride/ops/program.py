@@ -189,7 +189,7 @@ def cost(program: Program, size: Sequence[int], channels: int, kernel: Kernel | 
         if isinstance(step, Convolve):
             total += macs + COSTS.traffic * math.prod(after) * left
             continue
-        products += macs
+        products += macs * (COSTS.tap if isinstance(step, Filter) and kernel is None else 1)
         if isinstance(step, Apply):
             total += COSTS.traffic * COSTS.matrix * max(0, step.entries - COSTS.light)
         last = number + 1 == len(steps) or isinstance(steps[number + 1].step, Convolve)
