@@ -9,6 +9,7 @@ import argparse
 import copy
 import functools
 import io
+import json
 import math
 import statistics
 import warnings
@@ -123,16 +124,69 @@ def means(rows: list[dict[str, Any]], ramps: list[str]) -> dict[str, Any]:
     return result
 
 
+def table(record: dict[str, Any], ramp: str) -> str:
+    """The record as a table in Markdown: ratios over the strided network."""
+    kinds = {
+        "macs": "multiply-accumulates",
+        "onnx_1": "ONNX Runtime, batch 1",
+        "onnx_8": "batch 8",
+        "training": "training step",
+        "memory": "its memory",
+        "held": "held when frozen",
+    }
+    lines = [f"| network | {' | '.join(kinds.values())} |", f"|---|{'---|' * len(kinds)}"]
+    means = {kind: record["means"][ramp][kind]["mean"] for kind in kinds}
+    rows = [(row["name"], row["ramps"][ramp]) for row in record["networks"]]
+    for name, ratios in [*rows, ("**geometric mean**", means)]:
+        cells = " | ".join(f"{ratios[kind]:.2f}" for kind in kinds)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def picture(record: dict[str, Any], path: Path) -> None:
+    """What a frozen network takes in ONNX Runtime beside the strided one, by network and ramp."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [row["name"].replace("_100", "") for row in record["networks"]]
+    ramps = {"inner": ("linear ramp", "#009E73"), "cosine": ("raised cosine", "#D55E00")}
+    figure, panel = pyplot.subplots(figsize=(9, 3.6), layout="constrained")
+    for number, (ramp, (title, colour)) in enumerate(ramps.items()):
+        ratios = [row["ramps"][ramp]["onnx_1"] for row in record["networks"]]
+        places = [place + 0.38 * (number - 0.5) for place in range(len(names))]
+        bars = panel.bar(places, [min(r, 5) for r in ratios], 0.36, color=colour, label=title)
+        panel.bar_label(bars, [f"{r:.1f}" for r in ratios], fontsize=8)
+    panel.axhline(1, color="#444444", linewidth=1)
+    panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    panel.set_ylim(0, 5.6)
+    panel.set_ylabel("times the strided network")
+    panel.set_title("Frozen, in ONNX Runtime on two CPU cores, batch 1, equal map sizes (bars end at 5)", fontsize=10)
+    panel.legend(frameon=False)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=[*TIMM, AUDIO])
     parser.add_argument("--ramps", nargs="+", default=["cosine", "inner"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("results/performance/cost-cpu.json"))
+    parser.add_argument("--resume", action="store_true", help="keep the networks that the record has")
+    parser.add_argument("--page", action="store_true", help="print the record as a table and draw it, measure nothing")
     options = parser.parse_args()
-    rows = []
+    if options.page:
+        record = json.loads(options.out.read_text())
+        print(table(record, "cosine"))
+        picture(record, options.out.with_suffix(".png"))
+        return
+    rows = json.loads(options.out.read_text())["networks"] if options.out.exists() and options.resume else []
     for name in options.networks:
-        rows.append(measure(name, options.ramps, options.rounds))
+        if name in [row["name"] for row in rows]:
+            continue
+        rows.append({**measure(name, options.ramps, options.rounds), "commit": provenance()["commit"]})
         print(
             name,
             {ramp: {k: round(v, 2) for k, v in each.items()} for ramp, each in rows[-1]["ramps"].items()},

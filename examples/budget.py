@@ -67,7 +67,7 @@ def main(quick=False):
 
     model = network()
     # Maps of a few samples: a ramp of one bin blurs them less than the default of four.
-    print(anystride.convert_(model, example, smoothness=1.0))
+    print(anystride.convert_(model, example, ramp="inner", smoothness=1.0))
     # At stride 1, the convolutions cost more than they did: the budget is half of what training starts from.
     start = anystride.macs(model, example).item()
     train(model, task, epochs, budget=anystride.Budget(limit=start / 2))

@@ -137,16 +137,39 @@ def test_speed_figures_are_what_the_records_say():
         assert f"| {layout} | {cells} |" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "ratio"),
-    [("resnet18", 1.21), ("resnet50", 1.11), ("convnext_tiny", 1.02), ("mobilenetv3_large_100", 1.61)],
-)
+COST = ("macs", "onnx_1", "onnx_8", "training", "memory", "held")
+
+
+def test_what_a_network_costs_is_what_the_record_says():
+    found = record("performance/cost-cpu.json")
+    text = (ROOT / "docs" / "performance.md").read_text()
+    means = {kind: found["means"]["cosine"][kind]["mean"] for kind in COST}
+    rows = {row["name"]: row["ramps"]["cosine"] for row in found["networks"]}
+    for name, ratios in {**rows, "**geometric mean**": means}.items():
+        assert f"| {name} | {' | '.join(f'{ratios[kind]:.2f}' for kind in COST)} |" in text
+    assert max(ratios["error"] for ratios in rows.values()) < 1e-4
+    readme = README.read_text()
+    for kind in ("macs", "onnx_1", "onnx_8", "training"):
+        assert f"{means[kind]:.2f}" in readme
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_100", "regnety_002"])
 @pytest.mark.slow
-def test_what_a_conversion_adds(name, ratio):
+def test_what_a_conversion_adds(name):
     timm = pytest.importorskip("timm")
-    before, after = convert_(timm.create_model(name, num_classes=10), torch.empty(1, 3, 128, 128), dry_run=True).macs
-    assert f"{after / before:.2f}" == f"{ratio:.2f}"
-    assert f"{ratio:.2f}" in (ROOT / "docs" / "convert.md").read_text()
+    row = next(row for row in record("performance/cost-cpu.json")["networks"] if row["name"] == name)
+    for ramp in ("cosine", "inner"):
+        before, after = convert_(timm.create_model(name), torch.empty(1, 3, 224, 224), ramp=ramp, dry_run=True).macs
+        assert before == row["macs"]
+        assert f"{after / before:.3f}" == f"{row['ramps'][ramp]['macs']:.3f}"
+
+
+def test_accuracy_by_window_is_what_the_record_says():
+    found = record("ramps.json")
+    text = (ROOT / "docs" / "convert.md").read_text()
+    for method, mean in found["means"].items():
+        cell = f"{100 * mean['accuracy']:.1f} ± {100 * mean['deviation']:.1f}"
+        assert f"| {method} | {cell} | {mean['runs']} | {mean['macs'] / 1e6:.1f} |" in text
 
 
 @pytest.mark.parametrize("page", ["docs/paper.md", "docs/performance.md", "README.md", "CONTRIBUTING.md"])

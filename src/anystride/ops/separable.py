@@ -106,7 +106,7 @@ def multiply(x: Tensor, steps: Sequence[Product], matrices: Sequence[Matrix]) ->
             x = multiply_axes(x, matrix, start, stop)
         else:
             x = multiply_axes(x, matrix, start, stop).reshape(*x.shape[:start], *rows, *x.shape[stop:])
-    return x if offset == 2 else x.movedim(-1, 1)
+    return x if offset == 2 else x.movedim(x.dim() - 1, 1)
 
 
 def multiply_transposed(x: Tensor, steps: Sequence[Product], matrices: Sequence[Matrix]) -> Tensor:
@@ -155,7 +155,7 @@ def stride_gradients(y: Tensor, grad: Tensor, probes: Sequence[Tensor | None]) -
 def packed(x: Tensor) -> tuple[Tensor, int]:
     """The map as it lies in memory, and the first spatial axis there: channels first or channels last, no copy."""
     if not x.is_contiguous():
-        last = x.movedim(1, -1)
+        last = x.movedim(1, x.dim() - 1)
         if last.is_contiguous():
             return last, 1
     return x.contiguous(), 2
