@@ -14,7 +14,6 @@ from anystride.ops.matrix import Axis, LearnedAxis
 from anystride.ops.program import Apply, Convolve, Filter, Kernel, Program, cost, work
 from anystride.ops.segments import local_of, taps_of
 
-
 # A kernel with filters in it may take so many times the multiply-accumulates of the filters by themselves: a depthwise
 # convolution of 3x3 takes 1.4 times, and half the time in ONNX Runtime; one of eight channels per group takes 5 times.
 COMPOSED = 2.5
