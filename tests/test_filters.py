@@ -201,3 +201,21 @@ def test_hooks_and_names_stay():
     assert {name for name in one.state_dict() if "resample" not in name} == {n for n in names if "resample" not in n}
     assert not any(isinstance(module, Frozen) for module in one.modules())
     assert model
+
+
+@pytest.mark.parametrize("border", [None, "circular"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_long_axis_at_any_stride_is_frozen_in_blocks(border):
+    x = torch.randn(2, 1, 4000)
+    model = nn.Sequential(nn.Conv1d(1, 4, 9, stride=4, padding=4), nn.ReLU(), nn.Conv1d(4, 4, 3, stride=2, padding=1))
+    convert_(model.eval(), x, padding_mode=border)
+    with torch.no_grad():
+        model[0].resample.pool.stride.fill_(4.13)
+    served = freeze_(copy.deepcopy(model), x)
+    torch.testing.assert_close(served(x), model(x), rtol=1e-4, atol=1e-5)
+    held = sum(t.numel() for t in served.state_dict().values())
+    assert border == "circular" or held < 969 * 4000 / 8
+    for form in (torch.jit.script(served), torch.jit.trace(served, x), torch.fx.symbolic_trace(served)):
+        torch.testing.assert_close(form(x), model(x), rtol=1e-4, atol=1e-5)
+    program = torch.export.export(served, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(program.module()(x[:1]), model(x[:1]), rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from anystride.checks import spatial_size
 from anystride.compiling import exporting
 from anystride.geometry import Size
+from anystride.ops.blocks import BlockMatrix
 from anystride.ops.layout import autocast
 from anystride.ops.matrix import Axis, LearnedAxis, Taps, axis_operator, interleaved
 from anystride.ops.program import Apply, Convolve, Kernel, Local, Program, convolved, widened
@@ -50,24 +51,37 @@ class Call:
         return lengths, self.output, any(isinstance(axis, LearnedAxis) for axis in self.axes)
 
 
+class Part(NamedTuple):
+    """A product with its matrices.
+
+    Attributes:
+        product: its axes and sizes.
+        matrices: in float64, one per axis; of a long axis with a local window, one per block of rows.
+        starts: of each block, the first sample that it needs; nothing where the matrices are whole.
+    """
+
+    product: Product
+    matrices: tuple[Tensor, ...]
+    starts: Size = ()
+
+
 class Constant(NamedTuple):
     """What a frozen layer does to one size.
 
     Attributes:
-        before, after: products before and after a convolution; without one, all are in `before`. Each has one matrix
-            per axis, in float64.
+        before, after: products before and after a convolution; without one, all are in `before`.
         convolution: how it runs; None where there is none.
         output: spatial size of the result.
     """
 
-    before: tuple[tuple[Product, tuple[Tensor, ...]], ...]
+    before: tuple[Part, ...]
     convolution: Convolve | None
-    after: tuple[tuple[Product, tuple[Tensor, ...]], ...]
+    after: tuple[Part, ...]
     output: Size
 
 
-# The same as plain numbers, for any tracer: axes, rows, columns of each product, and the numbers of its buffers.
-Steps = tuple[tuple[Size, Size, Size, Size], ...]
+# The same as plain numbers, for any tracer: axes, rows, columns of each product, the numbers of its buffers, starts.
+Steps = tuple[tuple[Size, Size, Size, Size, Size], ...]
 
 
 def constant_of(call: Call, program: Program) -> Constant:
@@ -75,20 +89,27 @@ def constant_of(call: Call, program: Program) -> Constant:
     local = local_of(call.axes, call.kernel)
     kernel = None if call.kernel is None else widened(call.kernel, local)
     met = call.size if kernel is None else convolved(kernel, call.size)
-    parts: list[list[tuple[Product, tuple[Tensor, ...]]]] = [[], []]
+    parts: list[list[Part]] = [[], []]
     how: Convolve | None = None
     for step in program:
         if isinstance(step, Convolve):
             how = step
             continue
         assert isinstance(step, Apply)
+        place = parts[0 if how is None else 1]
+        if step.blocks:
+            (axis,) = step.product.axes
+            banded = _blocks(call.axes[axis], met[axis], call.skipped[axis], local[axis])
+            if banded is not None:
+                place.append(Part(step.product, *banded))
+                continue
         matrices = [
             _matrix(call.axes[axis], met[axis], call.skipped[axis], taps, local[axis] if local else None)
             for axis, taps in zip(step.product.axes, step.taps, strict=True)
         ]
         same = [taps is None and _is_identity(m) for m, taps in zip(matrices, step.taps, strict=True)]
         if not all(same):
-            parts[0 if how is None else 1].append((step.product, tuple(matrices)))
+            place.append(Part(step.product, tuple(matrices)))
     return Constant(tuple(parts[0]), how, tuple(parts[1]), call.output)
 
 
@@ -98,6 +119,20 @@ def _matrix(axis: Axis, samples: int, skipped: int, taps: Taps | None, local: Lo
     assert isinstance(matrix, Tensor)
     matrix = F.pad(matrix, (skipped, 0))
     return matrix if taps is None else interleaved(matrix, taps)
+
+
+def _blocks(
+    axis: Axis, samples: int, skipped: int, local: Local | None
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]] | None:
+    """Blocks of rows and their starts; None where a block wraps around the border."""
+    margin = None if local is None else local.margin
+    where = torch.device("cpu")
+    operator = axis_operator(axis, torch.float64, where, samples - skipped, long=True, margin=margin)
+    assert isinstance(operator.matrix, BlockMatrix)
+    if any(len(pieces) != 1 for pieces in operator.matrix.forward):
+        return None
+    pieces = [pieces[0] for pieces in operator.matrix.forward]
+    return tuple([matrix for _, matrix in pieces]), tuple([start + skipped for start, _ in pieces])
 
 
 def _is_identity(matrix: Tensor) -> bool:
@@ -133,11 +168,26 @@ def run_constants(x: Tensor, name: str, table: tuple[tuple[Size, Steps], ...], b
         return x
     x = autocast(x)
     wide = x.dtype == torch.float16 and x.is_cpu  # where products run in float32
-    parts = [[buffers[n].to(torch.float32 if wide else x.dtype) for n in numbers] for *_, numbers in steps]
-    products = [Product(*step[:3]) for step in steps]
+    parts = [[buffers[n].to(torch.float32 if wide else x.dtype) for n in step[3]] for step in steps]
+    for (*sizes, _, starts), matrices in zip(steps, parts, strict=True):
+        x = _banded(x, sizes[0][0], matrices, starts, wide) if starts else _multiply(x, Product(*sizes), matrices, wide)
+    return x
+
+
+def _banded(x: Tensor, axis: int, matrices: list[Tensor], starts: Size, wide: bool) -> Tensor:
+    """The blocks of a banded matrix, each on the slice that it needs."""
+    found = []
+    for matrix, start in zip(matrices, starts, strict=True):
+        rows, columns = matrix.shape
+        product = Product((axis,), (rows,), (columns,))
+        found.append(_multiply(x.narrow(2 + axis, start, columns), product, [matrix], wide))
+    return torch.cat(found, dim=2 + axis)
+
+
+def _multiply(x: Tensor, product: Product, matrices: list[Tensor], wide: bool) -> Tensor:
     if exporting() and not wide:
-        return _matmul(x, products, parts)
-    return multiply(x, products, [joined(part) for part in parts])
+        return _matmul(x, [product], [matrices])
+    return multiply(x, [product], [joined(matrices)])
 
 
 def enlarge(
@@ -168,11 +218,19 @@ def _matmul(x: Tensor, products: list[Product], parts: list[list[Tensor]]) -> Te
     return x
 
 
-def numbered(steps: Iterable[tuple[Product, tuple[Tensor, ...]]], made: list[Tensor]) -> Steps:
+def numbered(steps: Iterable[Part], made: list[Tensor]) -> Steps:
     """Steps with the numbers of their matrices in `made`, where each is put, axis by axis, unless it is there."""
-    by_axis = {a: m for product, parts in steps for a, m in zip(product.axes, parts, strict=True)}
-    numbers = {axis: _number(by_axis[axis], made) for axis in sorted(by_axis)}
-    return tuple([(*product, tuple([numbers[axis] for axis in product.axes])) for product, _ in steps])
+    parts = list(steps)
+    by_axis: dict[int, tuple[Tensor, ...]] = {}
+    for product, matrices, starts in parts:
+        if starts:
+            by_axis[product.axes[0]] = matrices
+        else:
+            by_axis.update({axis: (m,) for axis, m in zip(product.axes, matrices, strict=True)})
+    numbers = {axis: tuple([_number(m, made) for m in by_axis[axis]]) for axis in sorted(by_axis)}
+    return tuple(
+        [(*product, tuple([n for axis in product.axes for n in numbers[axis]]), starts) for product, _, starts in parts]
+    )
 
 
 def _number(matrix: Tensor, made: list[Tensor]) -> int:

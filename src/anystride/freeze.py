@@ -233,7 +233,7 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
         how = constant.convolution
         first, last = ((), constant.before) if how is None else (constant.before, constant.after)
         between = list(size)
-        for product, _ in first:
+        for product, *_ in first:
             for axis, rows in zip(product.axes, product.rows, strict=True):
                 between[axis] = rows
         before[size, None, None] = Constant(first, None, (), tuple(between))

@@ -30,7 +30,7 @@ class _Constants(nn.Module):
     _sizes: list[list[int]]
     _lengths: list[list[int]]
     _output_sizes: list[list[int]]
-    _by_axis: list[list[tuple[int, int]]]
+    _by_axis: list[list[tuple[int, list[int], list[int]]]]
 
     def __init__(
         self, name: str, constants: Mapping[Key, Constant], dtype: torch.dtype, device: torch.device | None
@@ -51,7 +51,7 @@ class _Constants(nn.Module):
         self._lengths = [list(size if lengths is None else lengths) for size, lengths, _ in alone]
         self._output_sizes = [list(self.outputs[key]) for key in alone]
         self._by_axis = [
-            [pair for axes, _, _, numbers in self.before[key] for pair in zip(axes, numbers, strict=True)]
+            [each for axes, _, _, numbers, starts in self.before[key] for each in _alone(axes, numbers, starts)]
             for key in alone
         ]
 
@@ -70,15 +70,27 @@ class _Constants(nn.Module):
             buffers.append(buffer.to(x.dtype))
         for n, known in enumerate(self._sizes):
             if known == size and self._lengths[n] == (size if lengths is None else lengths):
-                for axis, number in self._by_axis[n]:
-                    at = x.dim() - axes + axis
-                    x = torch.matmul(x.movedim(at, -1), buffers[number].t()).movedim(-1, at)
+                for axis, numbers, starts in self._by_axis[n]:
+                    lines = x.movedim(x.dim() - axes + axis, -1)
+                    parts: list[Tensor] = []
+                    for k, number in enumerate(numbers):
+                        matrix = buffers[number]
+                        part = lines if len(starts) == 0 else lines.narrow(-1, starts[k], matrix.shape[1])
+                        parts.append(torch.matmul(part, matrix.t()))
+                    x = torch.cat(parts, -1).movedim(-1, x.dim() - axes + axis)
                 return x
         raise ValueError(f"layer '{self.name}' was frozen for maps of size {self._sizes}; got size {size}")
 
     def extra_repr(self) -> str:
         sizes = ", ".join(f"{size} to {output}" for (size, *_), output in self.outputs.items())
         return f"sizes: {sizes or 'none'}"
+
+
+def _alone(axes: Size, numbers: Size, starts: Size) -> list[tuple[int, list[int], list[int]]]:
+    """A product as one step per axis: the axis, its buffers and their starts."""
+    if starts:
+        return [(axes[0], list(numbers), list(starts))]
+    return [(axis, [number], []) for axis, number in zip(axes, numbers, strict=True)]
 
 
 class Frozen(_Constants):
