@@ -68,19 +68,16 @@ def cosine(
         radius = math.floor(reach * float(stride.detach()) + 1e-6)
         centre = torch.arange(size, dtype=torch.float64).unsqueeze(1) * length / size
         distance = centre - torch.arange(-radius - 1, length + radius + 1)
-        rows = cosine_kernel(distance / stride, rolloff) * (distance.abs() <= reach * stride + 1e-6)
+        rows = cosine_kernel((distance / stride).clamp(-reach, reach), rolloff, 40) * (distance.abs() <= reach * stride + 1e-6)
         rows = (rows / rows.sum(1, keepdim=True)).to(x.dtype)
         padded = _padded(x.movedim(axis, -1), radius + 1, border)
         x = (padded @ rows.t()).movedim(-1, axis)
     return x
 
 
-def cosine_kernel(u: Tensor, rolloff: float) -> Tensor:
+def cosine_kernel(u: Tensor, rolloff: float, order: int = 120) -> Tensor:
     """Twice the integral of window(f) cos(2 pi f u) over the frequencies f, in cycles per output sample."""
-    nodes, weights = (
-        torch.from_numpy(np.polynomial.legendre.leggauss(120)[0]),
-        torch.from_numpy(np.polynomial.legendre.leggauss(120)[1]),
-    )
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(order))
     low, high = (1 - rolloff) / 2, (1 + rolloff) / 2
     total = torch.zeros_like(u)
     for first, last in ((0.0, low), (low, high)):

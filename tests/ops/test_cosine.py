@@ -126,9 +126,9 @@ def test_gradients_of_all_programs(groups):
 
 
 @pytest.mark.parametrize("border", ["replicate", "circular", "zeros"])
-@pytest.mark.parametrize("stride", [2.0, 3.17])
+@pytest.mark.parametrize("stride", [2.0, 2.37])
 def test_long_axes_run_in_blocks(stride, border):
-    x = torch.randn(2, 3, 1500, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3, 700, dtype=torch.float64, requires_grad=True)
     s = torch.tensor([stride], dtype=torch.float64, requires_grad=True)
     y = diffstride(x, s, ramp="cosine", padding_mode=border)
     expected = oracle.cosine(x, [s], border=border, reach=reach_of(0.75, 0.01))
@@ -136,10 +136,10 @@ def test_long_axes_run_in_blocks(stride, border):
     for ours, theirs in zip(*(torch.autograd.grad(z.sin().sum(), (x, s)) for z in (y, expected)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
     ramp = Cosine.of(border=border)
-    axes = (LearnedAxis.of(band(1500, stride, 4.0, ramp), "forward"),)
-    (step,) = program_of(axes, (1500,), 3, None, x.device)
+    axes = (LearnedAxis.of(band(700, stride, 4.0, ramp), "forward"),)
+    (step,) = program_of(axes, (700,), 3, None, x.device)
     assert isinstance(step, Apply)
-    assert 0 < step.blocks < step.product.rows[0] * 1500 / 3
+    assert 0 < step.blocks < step.product.rows[0] * 700 / 3
     (matrix,) = bind_local((step,), axes, local_of(axes, None), x.dtype, x.device).matrices
     assert isinstance(matrix, BlockMatrix)
     held = sum(m.numel() for pieces in matrix.forward for _, m in pieces)
