@@ -68,7 +68,8 @@ def cosine(
         radius = math.floor(reach * float(stride.detach()) + 1e-6)
         centre = torch.arange(size, dtype=torch.float64).unsqueeze(1) * length / size
         distance = centre - torch.arange(-radius - 1, length + radius + 1)
-        rows = cosine_kernel((distance / stride).clamp(-reach, reach), rolloff, 40) * (distance.abs() <= reach * stride + 1e-6)
+        inside = distance.abs() <= reach * stride + 1e-6
+        rows = cosine_kernel((distance / stride).clamp(-reach, reach), rolloff, 40) * inside
         rows = (rows / rows.sum(1, keepdim=True)).to(x.dtype)
         padded = _padded(x.movedim(axis, -1), radius + 1, border)
         x = (padded @ rows.t()).movedim(-1, axis)

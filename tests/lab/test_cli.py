@@ -10,8 +10,8 @@ from rich.console import Console
 
 from anystride.lab import cli
 from anystride.lab.commands import demo
-from anystride.lab.models.downsample import METHODS
 from anystride.lab.paper.demo import Demo, demonstrate
+from anystride.lab.paper.recipe import METHODS
 from anystride.lab.run.experiment import RECORD
 from anystride.lab.run.progress import RunProgress
 from anystride.lab.run.record import load

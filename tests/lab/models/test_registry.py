@@ -178,9 +178,9 @@ def test_sound_of_any_length(method: str, frames: int) -> None:
         (
             "resnet18",
             {"method": "average"},
-            "method must be one of strided, spectral, outer, inner, got 'average'",
+            "method must be one of strided, spectral, outer, inner, cosine, got 'average'",
         ),
-        ("densenet-bc", {"method": "strided"}, "must be one of average, spectral, outer, inner, got 'strided'"),
+        ("densenet-bc", {"method": "strided"}, "must be one of average, spectral, outer, inner, cosine, got 'strided'"),
         ("audio", {"method": "max"}, "method must be one of .*, got 'max'"),
         ("resnet18", {"strides": (2, 2)}, "strides must have 3 entries .* or 4 entries .*, got 2"),
         ("resnet18-imagenet", {"strides": (2, 2, 2)}, "4 entries .the first identity block, then .*, got 3"),

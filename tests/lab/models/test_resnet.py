@@ -106,7 +106,7 @@ def test_a_measurement_leaves_the_training_mode_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "average"}, "method must be one of strided, spectral, outer, inner, got 'average'"),
+        ({"method": "average"}, "method must be one of strided, spectral, outer, inner, cosine, got 'average'"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"strides": (2, 2)}, "strides must have 3 entries"),
         ({"strides": (2, 0.5, 2)}, "at least 1, got 0.5"),
