@@ -219,3 +219,36 @@ def test_a_long_axis_at_any_stride_is_frozen_in_blocks(border):
         torch.testing.assert_close(form(x), model(x), rtol=1e-4, atol=1e-5)
     program = torch.export.export(served, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.testing.assert_close(program.module()(x[:1]), model(x[:1]), rtol=1e-4, atol=1e-5)
+
+
+class Reused(nn.Module):
+    """One pooling for maps of several sizes and numbers of channels."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.a, self.b, self.pool = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1), pool
+
+    def forward(self, x):
+        return self.pool(self.b(self.pool(self.a(x))))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.MaxPool2d(2), lambda: DiffStride2d(2.0, ramp="cosine")])
+def test_one_pooling_for_several_numbers_of_channels(make):
+    x = torch.randn(2, 3, 32, 32)
+    model = Reused(make()).eval()
+    convert_(model, x)
+    served = freeze_(copy.deepcopy(model), x)
+    torch.testing.assert_close(served(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_one_pooling_beside_itself():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.pool = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 6, 1), DiffStride2d(2.0, ramp="cosine")
+
+        def forward(self, x):
+            return torch.cat([self.pool(self.a(x)), self.pool(self.b(x))], 1)
+
+    both, x = Both(), torch.randn(1, 3, 16, 16)
+    torch.testing.assert_close(freeze_(copy.deepcopy(both), x)(x), both(x), rtol=1e-4, atol=1e-5)

@@ -179,6 +179,8 @@ def _counts_by_itself(place: Leads) -> bool:
 def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) -> Filters | None:
     """The filters that do what a layer did, for maps of any size; None where sizes or strides forbid that."""
     calls = list(record.calls.values())
+    if len(record.channels) > 1:  # a depthwise convolution has a number of them
+        return None
     if isinstance(module, Place):
         if not isinstance(module, Leads) or module.partial or not _counts_by_itself(module):
             return None

@@ -1,7 +1,7 @@
 """What learned layers do when a model runs on examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,13 @@ from anystride.resample import Leads, Place
 
 @dataclass
 class Record:
-    """All calls of one learned layer, where and in which type its matrices are wanted, and the type of its maps."""
+    """All calls of one learned layer, where and in which type its matrices are wanted, and what its maps are."""
 
     name: str
     calls: dict[Key, Call] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     maps: torch.dtype = torch.float32
+    channels: set[int] = field(default_factory=set)
     device: torch.device | None = None
 
 
@@ -65,7 +66,8 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor, tole
     axes = tuple([cut(axis, tolerance) for axis in axes])
     call = Call(size, x.shape[1], axes, skipped, tuple(output.shape[2:]), kernel)
     before = record.calls.setdefault(key, call)
-    if before != call:
+    record.channels.add(x.shape[1])
+    if replace(before, channels=call.channels) != call:
         raise ValueError(conflict(record.name, f"maps of size {size}", before.output, call.output))
     record.dtype = x.dtype if x.dtype == torch.float64 else record.dtype
     record.maps = x.dtype

@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx
 
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
-from anystride.ops.layout import as_laid_out, autocast, convolve, quick_layout
+from anystride.ops.layout import as_laid_out, autocast, convolution_backward, convolve, quick_layout
 from anystride.ops.matrix import Axis, Matrix
 from anystride.ops.program import Convolve, Kernel
 from anystride.ops.recompute import run_local
@@ -166,19 +166,6 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
 def _convolution_backward(
     ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, joint: Sequence[Matrix]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    how: Convolve = ctx.how
     needs = ctx.needs_input_grad
-    found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
-        quick_layout(grad),
-        multiply(quick_layout(x), ctx.products, joint),
-        weight,
-        [len(weight)] if ctx.has_bias else None,
-        how.stride,
-        how.padding,
-        how.dilation,
-        False,
-        [0] * len(how.stride),
-        how.groups,
-        [needs[0], needs[2], needs[3]],
-    )
-    return found
+    z = multiply(quick_layout(x), ctx.products, joint)
+    return convolution_backward(quick_layout(grad), z, weight, ctx.how, [needs[0], needs[2], needs[3] and ctx.has_bias])

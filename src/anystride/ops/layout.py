@@ -1,5 +1,7 @@
 """How maps lie in memory and in which type they run, and the convolution of a program."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +15,26 @@ _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, how: Convolve) -> Tensor:
     """The convolution of a program: (N, C, *spatial) to (N, channels, *how.size)."""
     return _CONVOLUTIONS[len(how.stride) - 1](x, weight, bias, how.stride, how.padding, how.dilation, how.groups)
+
+
+def convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, how: Convolve, wanted: list[bool]
+) -> tuple[Any, Tensor | None, Tensor | None]:
+    """Gradients of `convolve` by its map, its weight and its bias, where they are `wanted`."""
+    found: tuple[Any, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        [len(weight)] if wanted[2] else None,
+        how.stride,
+        how.padding,
+        how.dilation,
+        False,
+        [0] * len(how.stride),
+        how.groups,
+        wanted,
+    )
+    return found
 
 
 def quick_layout(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from anystride.ops.blocks import BlockMatrix
-from anystride.ops.layout import as_laid_out, autocast, convolve, quick_layout
+from anystride.ops.layout import as_laid_out, autocast, convolution_backward, convolve, quick_layout
 from anystride.ops.matrix import Matrix
 from anystride.ops.program import Convolve, Filter
 from anystride.ops.sealed import sealed
@@ -214,7 +214,7 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
         first = number == 0 and not needs[0]
         if isinstance(step, Convolve):
             wanted = [not first, needs[2], needs[3] and ctx.has_bias]
-            g, grad_weight, grad_bias = _convolution_backward(g, u, weight, step, wanted)
+            g, grad_weight, grad_bias = convolution_backward(g, u, weight, step, wanted)
             continue
         if needs[1]:
             axes = step.axes if isinstance(step, Product) else (step.axis,)
@@ -238,28 +238,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def _transposed(g: Tensor, step: Product | Filter, matrix: Any) -> Tensor:
     if isinstance(step, Product):
         return multiply_transposed(g, [step], [matrix])
-    if step.stride != 1:
-        raise NotImplementedError("a filter with a stride runs where no gradient is wanted")
+    assert step.stride == 1, "a filter with a stride runs where no gradient is wanted"
     return _filter(g, matrix.flip(0), step, step.taps - 1 - step.padding)
-
-
-def _convolution_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, how: Convolve, wanted: list[bool]
-) -> tuple[Any, Tensor | None, Tensor | None]:
-    found: tuple[Any, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
-        grad,
-        x,
-        weight,
-        [len(weight)] if wanted[2] else None,
-        how.stride,
-        how.padding,
-        how.dilation,
-        False,
-        [0] * len(how.stride),
-        how.groups,
-        wanted,
-    )
-    return found
 
 
 def _wants_quick(steps: Sequence[LocalStep]) -> bool:
