@@ -231,7 +231,7 @@ def test_test_batches_cover_every_example_once() -> None:
     data = SourceData(source, 4, 0)
     labels = torch.cat([batch[1] for batch in data.val_dataloader()])
     assert torch.equal(labels, source.test_labels)
-    assert len(EvaluationBatches(source)[torch.arange(3)][0]) == 3
+    assert len(EvaluationBatches(source, validation=False)[torch.arange(3)][0]) == 3
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anystride.lab.commands.parsing import Parser, grid, number, strides, whole
+from anystride.lab.commands.parsing import Parser, budget, grid, number, pattern, strides, whole
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 
@@ -74,6 +74,24 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "image_size": RunOption("for a folder and for CIFAR", whole(8), "N"),
     "train_size": RunOption("training examples of a stand-in", whole(1), "N"),
     "test_size": RunOption("test examples of a stand-in", whole(1), "N"),
+    "validation": RunOption(
+        "share of the training examples, by class, on which the best epoch is chosen (0: the last one)",
+        number(0, below=1),
+        "X",
+    ),
+    "patience": RunOption("epochs without a better validation accuracy before it stops (0: none)", whole(0), "N"),
+    "threads": RunOption("of one process on a CPU; digits depend on it", whole(1), "N"),
+    "init": RunOption("start from the weights of this run", metavar="RUN_DIR"),
+    "budget_macs": RunOption(
+        "hold multiply-accumulates per example to this, as in 40e6, or 0.5x of those at the start", budget, "X"
+    ),
+    "augment": RunOption(
+        "of training examples: what is usual, no mirroring, nothing", choices=("auto", "crop", "none")
+    ),
+    "skip_bad": RunOption("leave out files that cannot be read", is_flag=True),
+    "label_pattern": RunOption(
+        r"class by file name instead of folder, as in '(\d)_.*' for 7_ann_3.wav", pattern, "REGEX"
+    ),
 }
 """By the field of `RunConfig`: a test holds that each field has one."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 
 
@@ -74,6 +75,33 @@ def grid(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be free, fixed or a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def budget(text: str) -> str:
+    """A limit of multiply-accumulates: empty for none, a number as in `40e6`, or a multiple of the start's, `0.5x`."""
+    try:
+        value = float(text.removesuffix("x")) if text else 1.0
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"must be a number of multiply-accumulates such as 40e6, or a multiple of those at the start such as 0.5x, "
+            f"got {text!r}"
+        )
+    return text
+
+
+def pattern(text: str) -> str:
+    """A regular expression with one group, or with a group `label`; empty for none."""
+    try:
+        compiled = re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"must be a regular expression, got {text!r} ({error})") from None
+    if text and compiled.groups != 1 and "label" not in compiled.groupindex:
+        raise argparse.ArgumentTypeError(
+            rf"must have one group in parentheses, or one that is named label, as in '(\d)_.*', got {text!r}"
+        )
+    return text
 
 
 class Parser(argparse.ArgumentParser):

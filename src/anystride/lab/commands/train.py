@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 MODEL = ("model", "method", "strides", "smoothness", "shared_stride", "width")
 TRAINING = (
     "epochs", "epoch_steps", "batch_size", "optimizer", "lr", "stride_lr", "schedule", "weight_decay", "lam", "mixup",
-    "label_smoothing", "seed",
+    "label_smoothing", "augment", "validation", "patience", "budget_macs", "init", "seed",
 )  # fmt: skip
-SPEED = ("precision", "accumulate", "compile", "grid")
+SPEED = ("precision", "accumulate", "compile", "grid", "threads")
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -46,6 +46,8 @@ def add(commands: Commands[Parser]) -> None:
     data = parser.add_argument_group("data and results")
     add_run_option(data, "data", default.data)
     add_run_option(data, "image_size", default.image_size)
+    add_run_option(data, "label_pattern", default.label_pattern)
+    add_run_option(data, "skip_bad", default.skip_bad)
     add_run_option(data, "train_size", default.train_size, flag="--scenes")
     add_data_folder(data)
     data.add_argument("--config", type=Path, metavar="FILE", help="a record or configuration to run again, as it is")

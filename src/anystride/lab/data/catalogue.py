@@ -6,6 +6,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from anystride.lab.data.holdout import hold_out
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
 from anystride.lab.run.config import SCENES, RunConfig
@@ -31,13 +32,12 @@ def open_source(config: RunConfig, root: Path | None = None, download: bool = Fa
         image_size=config.image_size,
         train_size=config.train_size,
         test_size=config.test_size,
-        seed=config.seed if _follows_seed(config.data) else 0,
+        seed=config.seed if config.data == SCENES else 0,
+        augment=config.augment,
+        skip_bad=config.skip_bad,
+        label_pattern=config.label_pattern,
     )
-    return _open(shared, root or default_root(), download)
-
-
-def _follows_seed(data: str) -> bool:
-    return data == SCENES or not is_known(data)
+    return hold_out(_open(shared, root or default_root(), download), config.validation)
 
 
 @lru_cache(maxsize=2)
@@ -59,6 +59,12 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
         from anystride.lab.data.audio import open_audio
 
         return open_audio(config, root, download)
+    return _open_folder(config)
+
+
+def _open_folder(config: RunConfig) -> Source:
+    """A folder of images, of sounds or of series: whatever most of its files are."""
+    folder = Path(config.data)
     from anystride.lab.data.folder import folder_task
 
-    return folder_task(Path(config.data), config.image_size, config.seed)
+    return folder_task(folder, config.image_size, config.seed)

@@ -63,6 +63,7 @@ class ImageNet(Source):
         self.train, self.test, self.image_size, self.workers = train, test, image_size, workers
         self.heads = {"class": train.classes}
         self.train_length, self.test_length, self.test_rows = len(train), len(test), TEST_ROWS
+        self.train_labels = train.labels
         self.counts = counts_line(len(train), len(test), len(train.classes))
         self.example, _ = self.test_batch(torch.tensor([0]))
 
@@ -79,8 +80,14 @@ class ImageNet(Source):
         return _stack(images), self.train.labels[rows]
 
     def test_batch(self, rows: Tensor) -> Batch:
-        images = [testing_view(read_rgb(self.test.path(row)), self.image_size) for row in rows.tolist()]
-        return _stack(images), self.test.labels[rows]
+        return self._plain(self.test, rows)
+
+    def plain_batch(self, rows: Tensor) -> Batch:
+        return self._plain(self.train, rows)
+
+    def _plain(self, split: Listing, rows: Tensor) -> Batch:
+        images = [testing_view(read_rgb(split.path(row)), self.image_size) for row in rows.tolist()]
+        return _stack(images), split.labels[rows]
 
 
 def open_imagenet(config: RunConfig, root: Path, download: bool) -> Source:

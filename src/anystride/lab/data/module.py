@@ -71,13 +71,13 @@ class TrainBatches(Dataset[Batch]):
 
 
 class EvaluationBatches(Dataset[Batch]):
-    """A source's test batches by their rows."""
+    """A source's validation or test batches by their rows."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, validation: bool) -> None:
+        self.source, self.validation = source, validation
 
     def __getitem__(self, rows: Tensor) -> Batch:
-        return self.source.test_batch(rows)
+        return self.source.validation_batch(rows) if self.validation else self.source.test_batch(rows)
 
 
 def mix(inputs: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> Batch:
@@ -121,12 +121,20 @@ class SourceData(pl.LightningDataModule):
         return DataLoader(data, batch_size=None, sampler=parts, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        """What an epoch is measured on: the validation examples; the test examples where there are none."""
+        return self._evaluation(validation=self.source.validation_length > 0)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation(validation=False)
+
+    def _evaluation(self, validation: bool) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
+        count = self.source.validation_length if validation else self.source.test_length
         # Every process needs a batch: one that had none would leave the others waiting for its metrics.
-        length = min(self.source.test_rows, -(-self.source.test_length // world))
-        rows = torch.split(torch.arange(self.source.test_length), length)[rank::world]
+        length = min(self.source.test_rows, -(-count // world))
+        rows = torch.split(torch.arange(count), length)[rank::world]
         workers = self.source.workers
-        data = EvaluationBatches(self._resident())
+        data = EvaluationBatches(self._resident(), validation)
         return DataLoader(data, batch_size=None, sampler=rows, num_workers=workers, persistent_workers=workers > 0)
 
     def _rank_and_world(self) -> tuple[int, int]:

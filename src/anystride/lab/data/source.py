@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,13 +22,19 @@ class Source(ABC):
 
     `heads` maps each task to its classes. Labels count through the classes of all tasks in this order: a label also
     says which task it belongs to. `example` (1, C, H, W) is one input as the network sees it, on the CPU.
-    `counts` says in a line for people what was found. `workers` processes make the training batches, 0 for none.
+    `train_labels` (train_length,) int64 are those of all training examples, on the CPU. `counts` says in a line for
+    people what was found. `workers` processes make the training batches, 0 for none. `validation_length` counts the
+    examples that are set aside, see `holdout.hold_out`. `preprocessing` says in plain values how a file becomes an
+    input, see `inputs.read_inputs`; it is empty where the examples are not files.
     """
 
     heads: dict[str, tuple[str, ...]]
     example: Tensor
+    preprocessing: Mapping[str, Any] = MappingProxyType({})
     train_length: int
     test_length: int
+    validation_length: int = 0
+    train_labels: Tensor
     test_rows: int = 128
     """Examples in one batch of the evaluation."""
     workers: int = 0
@@ -58,6 +65,14 @@ class Source(ABC):
     @abstractmethod
     def test_batch(self, rows: Tensor) -> Batch:
         """Inputs and labels of test examples, and which example each input belongs to where they are more."""
+
+    def plain_batch(self, rows: Tensor) -> Batch:
+        """As `test_batch`, of training examples: what is set aside for validation is seen as a test example is."""
+        raise NotImplementedError(f"{type(self).__name__} cannot set examples aside")
+
+    def validation_batch(self, rows: Tensor) -> Batch:
+        """As `test_batch`, of validation examples."""
+        raise NotImplementedError(f"{type(self).__name__} has no validation examples")
 
 
 class TensorSource(Source):
@@ -102,6 +117,10 @@ class TensorSource(Source):
     def test_batch(self, rows: Tensor) -> Batch:
         rows = rows.to(self.device)
         return self.prepare(self.test_images[rows]), self.test_labels[rows]
+
+    def plain_batch(self, rows: Tensor) -> Batch:
+        rows = rows.to(self.device)
+        return self.prepare(self.train_images[rows]), self.train_labels[rows]
 
 
 def _unchanged(images: Tensor) -> Tensor:

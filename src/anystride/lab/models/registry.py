@@ -22,7 +22,7 @@ class Architecture:
     strides: tuple[int, ...]
     build: Callable[[NetworkSpec], Network]
     methods: tuple[str, ...] = METHODS
-    axes: tuple[str, str] = IMAGE_AXES
+    axes: tuple[str, ...] = IMAGE_AXES
 
 
 ARCHITECTURES: dict[str, Architecture] = {

@@ -49,6 +49,19 @@ class RunConfig:
         compile: whether the network is compiled.
         grid: how map sizes follow learned strides, as in `anystride.DiffStride2d`; with "fixed", at the start of each
             epoch.
+        validation: share of the training examples, of each class, that is set aside. The epoch that is best on them is
+            kept, and the test examples are used once, at the end. With 0 the last epoch is kept, and the test examples
+            are used after every epoch, as in the paper.
+        patience: epochs without a better validation accuracy after which the training ends; 0 for no such end.
+        threads: of one process on a CPU. Sums, and with them the digits of a result, depend on it.
+        init: the folder of a run whose weights the network starts from, where names and shapes agree; "" for none.
+        budget_macs: a limit of the multiply-accumulates per example that the strides are held to by `anystride.Budget`:
+            a number, or a multiple of those before training such as "0.5x"; "" for none.
+        augment: what is done to training examples: "auto" for what is usual for the data, "crop" for images that must
+            not be mirrored, "none".
+        skip_bad: whether files that cannot be read are left out; otherwise they are an error.
+        label_pattern: for a folder without class folders, a regular expression for file names, whose group "label", or
+            only group, is the class.
     """
 
     model: str = "resnet18"
@@ -77,6 +90,14 @@ class RunConfig:
     accumulate: int = 1
     compile: bool = False
     grid: int | str = "free"
+    validation: float = 0.0
+    patience: int = 0
+    threads: int = 1
+    init: str = ""
+    budget_macs: str = ""
+    augment: str = "auto"
+    skip_bad: bool = False
+    label_pattern: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values: tuples become lists."""

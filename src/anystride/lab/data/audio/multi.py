@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.errors import UsageError
+
+Kind = Literal["train", "validation", "test"]
 
 
 class MultiTask(Source):
@@ -34,6 +37,7 @@ class MultiTask(Source):
         self.example = sources[0].example
         self.train_length = sum(source.train_length for source in sources)
         self.test_length = sum(source.test_length for source in sources)
+        self.validation_length = sum(source.validation_length for source in sources)
         self.test_rows = min(source.test_rows for source in sources)
         self.workers = max(source.workers for source in sources)
         self.counts = "; ".join(f"{'+'.join(source.heads)}: {source.counts}" for source in sources)
@@ -49,7 +53,7 @@ class MultiTask(Source):
         rows = torch.stack(
             [
                 source.train_order(turns, generator) + first
-                for source, first in zip(self.sources, self._first(train=True), strict=True)
+                for source, first in zip(self.sources, self._first("train"), strict=True)
             ],
             dim=1,
         )
@@ -57,7 +61,7 @@ class MultiTask(Source):
         return rows.gather(1, shuffled).flatten()[:length]
 
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        parts = self._parts(rows, train=True)
+        parts = self._parts(rows, "train")
         batches = [self.sources[task].train_batch(part, generator) for task, _, part in parts]
         back = torch.cat([positions for _, positions, _ in parts]).argsort()
         inputs = torch.cat([batch[0] for batch in batches])
@@ -67,9 +71,16 @@ class MultiTask(Source):
         return inputs[back], labels[back]
 
     def test_batch(self, rows: Tensor) -> Batch:
+        return self._evaluation_batch(rows, "test")
+
+    def validation_batch(self, rows: Tensor) -> Batch:
+        return self._evaluation_batch(rows, "validation")
+
+    def _evaluation_batch(self, rows: Tensor, kind: Kind) -> Batch:
         inputs, labels, groups, order = [], [], [], []
-        for task, positions, part in self._parts(rows, train=False):
-            batch = self.sources[task].test_batch(part)
+        for task, positions, part in self._parts(rows, kind):
+            source = self.sources[task]
+            batch = source.test_batch(part) if kind == "test" else source.validation_batch(part)
             positions = positions.to(batch[1].device)
             inputs.append(batch[0])
             labels.append(batch[1] + self.first_labels[task])
@@ -77,14 +88,17 @@ class MultiTask(Source):
             order.append(positions)
         return torch.cat(inputs), torch.cat(labels)[torch.cat(order).argsort()], torch.cat(groups)
 
-    def _first(self, train: bool) -> list[int]:
+    def _first(self, kind: Kind) -> list[int]:
         """The first row of each source."""
-        lengths = [source.train_length if train else source.test_length for source in self.sources]
+        lengths = [
+            {"train": source.train_length, "validation": source.validation_length, "test": source.test_length}[kind]
+            for source in self.sources
+        ]
         return [int(first) for first in np.cumsum([0, *lengths[:-1]])]
 
-    def _parts(self, rows: Tensor, train: bool) -> list[tuple[int, Tensor, Tensor]]:
+    def _parts(self, rows: Tensor, kind: Kind) -> list[tuple[int, Tensor, Tensor]]:
         """For each task with rows in the batch: its number, where its rows stand in the batch, and its own rows."""
-        first = torch.tensor(self._first(train))
+        first = torch.tensor(self._first(kind))
         owner = torch.searchsorted(first, rows, right=True) - 1
         found = ((task, (owner == task).nonzero().flatten()) for task in range(len(self.sources)))
         return [(task, at, rows[at] - first[task]) for task, at in found if len(at)]

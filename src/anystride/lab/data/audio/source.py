@@ -41,7 +41,8 @@ class AudioSource(Source):
             if len(split.rows) == 0:
                 raise UsageError(f"--data {task}: there is no {name} clip; unpack or download the data set again")
         self.train_length, self.test_length = len(self.train.rows), len(self.test.rows)
-        longest = int(clips.lengths[self.test.rows].max()) // SECOND
+        self.train_labels = torch.from_numpy(self.train.labels)
+        longest = int(max(clips.lengths[split.rows].max() for split in (self.train, self.test))) // SECOND
         self.test_rows = max(1, TEST_WINDOWS // longest)
         self.frontend = LogMel()
         self.example = self.test_batch(torch.tensor([0]))[0][:1]
@@ -63,12 +64,19 @@ class AudioSource(Source):
         return self._spectrograms(windows), self._labels(self.train, rows)
 
     def test_batch(self, rows: Tensor) -> Batch:
-        clips = self.test.rows[rows.numpy()]
+        return self._whole(self.test, rows)
+
+    def plain_batch(self, rows: Tensor) -> Batch:
+        return self._whole(self.train, rows)
+
+    def _whole(self, split: Labelled, rows: Tensor) -> Batch:
+        """All windows of the clips `rows`, one after another."""
+        clips = split.rows[rows.numpy()]
         counts = self.clips.lengths[clips] // SECOND
         group = np.repeat(np.arange(len(clips)), counts)
         nth = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
         windows = self.clips.windows(clips[group], nth * SECOND)
-        return self._spectrograms(windows), self._labels(self.test, rows), torch.from_numpy(group).to(self.device)
+        return self._spectrograms(windows), self._labels(split, rows), torch.from_numpy(group).to(self.device)
 
     def _spectrograms(self, windows: Tensor) -> Tensor:
         return self.frontend(windows.to(self.device))
