@@ -92,6 +92,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "label_pattern": RunOption(
         r"class by file name instead of folder, as in '(\d)_.*' for 7_ann_3.wav", pattern, "REGEX"
     ),
+    "label_column": RunOption("column of a table of series that names the class", metavar="NAME"),
 }
 """By the field of `RunConfig`: a test holds that each field has one."""
 

@@ -47,6 +47,7 @@ def add(commands: Commands[Parser]) -> None:
     add_run_option(data, "data", default.data)
     add_run_option(data, "image_size", default.image_size)
     add_run_option(data, "label_pattern", default.label_pattern)
+    add_run_option(data, "label_column", default.label_column)
     add_run_option(data, "skip_bad", default.skip_bad)
     add_run_option(data, "train_size", default.train_size, flag="--scenes")
     add_data_folder(data)

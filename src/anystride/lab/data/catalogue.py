@@ -9,6 +9,8 @@ from pathlib import Path
 from anystride.lab.data.holdout import hold_out
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
+from anystride.lab.data.tree import kind_of
+from anystride.lab.errors import UsageError
 from anystride.lab.run.config import SCENES, RunConfig
 
 ROOT = "ANYSTRIDE_DATA"
@@ -36,6 +38,7 @@ def open_source(config: RunConfig, root: Path | None = None, download: bool = Fa
         augment=config.augment,
         skip_bad=config.skip_bad,
         label_pattern=config.label_pattern,
+        label_column=config.label_column,
     )
     return hold_out(_open(shared, root or default_root(), download), config.validation)
 
@@ -63,8 +66,11 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
 
 
 def _open_folder(config: RunConfig) -> Source:
-    """A folder of images, of sounds or of series: whatever most of its files are."""
-    folder = Path(config.data)
-    from anystride.lab.data.folder import folder_task
+    """A folder of images, of sounds or of series, whatever most of its files are; or one table of series."""
+    path = Path(config.data)
+    kind = "series" if path.is_file() else kind_of(path)
+    if kind == "image":
+        from anystride.lab.data.folder import folder_task
 
-    return folder_task(folder, config.image_size, config.seed)
+        return folder_task(path, config.image_size, config.seed)
+    raise UsageError(f"--data {config.data!r} is a folder of {kind}")

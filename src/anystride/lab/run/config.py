@@ -62,6 +62,7 @@ class RunConfig:
         skip_bad: whether files that cannot be read are left out; otherwise they are an error.
         label_pattern: for a folder without class folders, a regular expression for file names, whose group "label", or
             only group, is the class.
+        label_column: for tables of series, the column that names the class.
     """
 
     model: str = "resnet18"
@@ -98,6 +99,7 @@ class RunConfig:
     augment: str = "auto"
     skip_bad: bool = False
     label_pattern: str = ""
+    label_column: str = "label"
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values: tuples become lists."""

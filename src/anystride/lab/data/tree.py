@@ -1,0 +1,222 @@
+"""The labelled files of a folder: one folder per class, or the class in the files' names; and what is no such file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from anystride.lab.errors import UsageError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf", ".mp3")
+SERIES = (".npy", ".npz", ".csv")
+KINDS = {"image": IMAGES, "sound": SOUNDS, "series": SERIES}
+"""Endings of the files of each kind, in small letters."""
+
+TEST_SHARE = 0.2
+SPLIT_SEED = 0
+"""The same test examples for every run, whatever its seed."""
+SHOWN = 100
+"""Bad files that a message names."""
+
+Bad = list[tuple[Path, str]]
+"""Files that cannot be read, each with the reason."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """`paths` and their `labels` (n,) int64, which count through the classes of the tree."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files of a data folder.
+
+    Args:
+        classes: names, sorted.
+        train: files to train on.
+        test: files to test on.
+        validation: files to choose the best epoch on; None where the folder does not set any aside.
+        bad: what has the right ending and is no regular file, such as a broken link or a pipe.
+        others: how many files of each other ending were passed over; hidden ones are not counted.
+    """
+
+    classes: tuple[str, ...]
+    train: Files
+    test: Files
+    validation: Files | None
+    bad: tuple[tuple[Path, str], ...]
+    others: dict[str, int]
+
+    @property
+    def passed_over(self) -> str:
+        """The other files in words, as in `; 2 other files passed over (.txt)`; empty where there are none."""
+        count = sum(self.others.values())
+        noun = "file" if count == 1 else "files"
+        return f"; {count:,} other {noun} passed over ({', '.join(sorted(self.others))})" if count else ""
+
+
+def kind_of(folder: Path) -> str:
+    """Of which kind of `KINDS` most files of a folder are.
+
+    Raises:
+        UsageError: it has no file of any kind.
+    """
+    endings = Counter(path.suffix.lower() for path in _visible(folder))
+    counts = {kind: sum(endings[ending] for ending in known) for kind, known in KINDS.items()}
+    kind = max(counts, key=counts.__getitem__)
+    if not counts[kind]:
+        known = ", ".join(ending for every in KINDS.values() for ending in every)
+        raise UsageError(f"--data finds no image, sound or series in {str(folder)!r}; it reads {known}")
+    return kind
+
+
+def read_tree(folder: Path, kind: str, label_pattern: str = "") -> Tree:
+    """List a folder, laid out as `<class>/<file>` at any depth, or with `train`, `test` and `val` above that.
+
+    With `train` the test files are those of `test`, and those of `val` are for validation; without `test`, `val` is the
+    test. Without `train` a fifth of the files is for testing, of each class the same share. Hidden files and folders
+    are left out.
+
+    Args:
+        folder: what to list.
+        kind: of `KINDS`.
+        label_pattern: with it classes are not folders: it is matched with the beginning of each file's name.
+
+    Raises:
+        UsageError: the folder is missing or has a single class, a class has no file, or the parts do not agree.
+    """
+    listing = _Listing(kind, label_pattern)
+    if not folder.is_dir():
+        raise UsageError(f"--data must be a data set or a folder, got {str(folder)!r}, which is neither")
+    if not (folder / "train").is_dir():
+        classes, found = listing.labelled(folder, None)
+        train, test = _split(found, classes, kind)
+        return Tree(classes, train, test, None, tuple(listing.bad), listing.others)
+    names = [name for name in ("test", "val") if (folder / name).is_dir()]
+    if not names:
+        raise UsageError(f"--data {str(folder)!r} has train/ but neither test/ nor val/; add one of them")
+    classes, train = listing.labelled(folder / "train", None)
+    parts = [listing.labelled(folder / name, classes)[1] for name in names]
+    validation = parts[1] if len(parts) > 1 else None
+    return Tree(classes, train, parts[0], validation, tuple(listing.bad), listing.others)
+
+
+def refuse(bad: Sequence[tuple[Path, str]], kind: str, skip: bool) -> None:
+    """Raise one error that names all files that cannot be read, unless they are to be skipped."""
+    if not bad or skip:
+        return
+    noun = f"file that is not a readable {kind}" if len(bad) == 1 else f"files that are not readable {kind}s"
+    count = "a" if len(bad) == 1 else f"{len(bad):,}"
+    lines = [f"{str(path)!r} ({reason})" for path, reason in bad[:SHOWN]]
+    lines += [f"and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
+    listed = lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+    remedy = "repair or remove it" if len(bad) == 1 else "repair or remove them"
+    raise UsageError(f"--data holds {count} {noun}; {remedy}, or leave them out with --skip-bad: {listed}")
+
+
+class _Listing:
+    """Collects what the parts of one folder have in common."""
+
+    def __init__(self, kind: str, label_pattern: str) -> None:
+        self.kind, self.pattern = kind, re.compile(label_pattern) if label_pattern else None
+        self.bad: Bad = []
+        self.others: dict[str, int] = {}
+
+    def labelled(self, folder: Path, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], Files]:
+        """The classes of a part and its files; with `classes` given these must be its classes."""
+        found = self._by_name(folder) if self.pattern else self._by_folder(folder)
+        names = tuple(sorted(found))
+        if classes is None and len(names) < 2:
+            layout = "one per group of --label-pattern" if self.pattern else "one folder each"
+            raise UsageError(f"--data needs at least two classes, {layout}, and {str(folder)!r} has {len(names)}")
+        if classes is not None and (unknown := sorted(set(names) - set(classes))):
+            raise UsageError(f"--data has classes in {folder.name}/ that train/ lacks: {', '.join(unknown)}")
+        for name in classes or names:
+            if not found.get(name):
+                raise UsageError(f"--data has no {self.kind} of class {name!r}: add some to {str(folder / name)!r}")
+        paths = [path for name in classes or names for path in found[name]]
+        labels = [label for label, name in enumerate(classes or names) for _ in found[name]]
+        return classes or names, Files(tuple(paths), torch.tensor(labels))
+
+    def _by_folder(self, folder: Path) -> dict[str, list[Path]]:
+        entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != "." and entry.is_dir())
+        return {_shown(entry.name): list(self._files(entry)) for entry in entries}
+
+    def _by_name(self, folder: Path) -> dict[str, list[Path]]:
+        assert self.pattern is not None
+        found: dict[str, list[Path]] = {}
+        strange: list[str] = []
+        for path in self._files(folder):
+            match = self.pattern.match(path.name)
+            label = match and match.group("label" if "label" in self.pattern.groupindex else 1)
+            if label:
+                found.setdefault(_shown(label), []).append(path)
+            else:
+                strange.append(path.name)
+        if strange:
+            shown = ", ".join(repr(_shown(name)) for name in strange[:3])
+            raise UsageError(
+                f"--label-pattern {self.pattern.pattern!r} gives no class for {len(strange):,} files such as {shown}; "
+                "change it, or move them away"
+            )
+        return found
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        for path in _visible(folder):
+            ending = path.suffix.lower()
+            if ending not in KINDS[self.kind]:
+                self.others[ending] = self.others.get(ending, 0) + 1
+            elif path.is_file():
+                yield path
+            else:
+                self.bad.append((path, "a broken link" if path.is_symlink() else "not a regular file"))
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """All entries below a folder that are no folders, in the order of their names; links are followed, once."""
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
+
+
+def _shown(name: str) -> str:
+    """A name that can be printed and written: bytes of another encoding are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _split(files: Files, classes: tuple[str, ...], kind: str) -> tuple[Files, Files]:
+    counts = np.bincount(files.labels.numpy(), minlength=len(classes))
+    if counts.min() < 2:
+        name = classes[int(counts.argmin())]
+        raise UsageError(f"--data needs at least two {kind}s per class to split off a test set, class {name!r} has 1")
+    size = max(len(classes), round(TEST_SHARE * len(files)))
+    rows = np.arange(len(files))
+    train, test = train_test_split(rows, test_size=size, stratify=files.labels.numpy(), random_state=SPLIT_SEED)
+    return _chosen(files, np.sort(train)), _chosen(files, np.sort(test))
+
+
+def _chosen(files: Files, rows: npt.NDArray[np.int64]) -> Files:
+    return Files(tuple(files.paths[row] for row in rows), files.labels[rows])
