@@ -12,7 +12,8 @@ from anystride.lab import cli
 from anystride.lab.commands import demo
 from anystride.lab.paper.demo import Demo, demonstrate
 from anystride.lab.paper.recipe import METHODS
-from anystride.lab.run.experiment import RECORD
+from anystride.lab.run import local
+from anystride.lab.run.folder import RECORD
 from anystride.lab.run.progress import RunProgress
 from anystride.lab.run.record import load
 
@@ -50,11 +51,11 @@ def exit_code(arguments: list[str]) -> int:
         ("train --lr nan", "--lr: must be a finite number"),
         ("train --lam -1", "--lam: must be a finite number at least 0, got -1"),
         ("train --batch-size 1", "--batch-size: must be at least 2, got 1"),
-        ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training examples, got 65"),
+        ("train --batch-size 65 --scenes 72", "--batch-size must be at most 62, the training examples, got 65"),
         ("train --seed -1", "--seed: must be at least 0"),
-        ("train --data nowhere", "'nowhere', which is no folder"),
+        ("train --data nowhere", "'nowhere', which does not exist"),
         ("train --image-size 4", "--image-size: must be at least 8, got 4"),
-        ("train --resume", "--resume needs"),
+        ("train --resume", "--resume finds no run in 'runs/scenes-resnet18-w8-cosine-2x2x2-seed0-"),
         ("train --unheard-of", "--unheard-of"),
         ("export", "RUN_DIR"),
         ("export nowhere", "RUN_DIR must hold last.ckpt, which 'anystride train' leaves, got 'nowhere'"),
@@ -167,6 +168,7 @@ def test_an_interruption_says_how_to_go_on(
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(RunProgress, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(local, "processors", lambda: 1)  # one after the other, in this process
     assert exit_code(["demo", *TINY, "--out", str(tmp_path)]) == 130
     signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
     assert "the same command goes on" in capsys.readouterr().err

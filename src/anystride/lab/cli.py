@@ -21,13 +21,21 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 after an interruption."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0, or 1 if some of several runs or files failed, 2 for wrong input (one line says what), 3 for a
+        run that another process works on, 130 after an interruption.
+    """
     options = build_parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = options.command
+    command: Callable[[argparse.Namespace], int | None] = options.command
     try:
-        command(options)
+        return command(options) or 0
     except UsageError as error:
-        return _fail(options.prog, str(error))
+        return _fail(options.prog, str(error), error.exit_code)
+    except OSError as error:
+        where = f": {error.filename!r}" if error.filename else ""
+        return _fail(options.prog, f"{error.strerror or error}{where}; {options.go_on}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
@@ -37,12 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\n{options.prog}: interrupted; {options.go_on}", file=sys.stderr)
         return 130
-    return 0
 
 
-def _fail(prog: str, message: str) -> int:
+def _fail(prog: str, message: str, exit_code: int = 2) -> int:
     print(f"{prog}: error: {message}", file=sys.stderr)
-    return 2
+    return exit_code
 
 
 def build_parser() -> Parser:

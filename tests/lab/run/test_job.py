@@ -17,7 +17,8 @@ from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts,
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
-from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.run.experiment import run
+from anystride.lab.run.folder import CHECKPOINT, RECORD
 from anystride.lab.run.job import Job, run_job
 from anystride.lab.run.local import run_in_turn
 from anystride.lab.run.lock import claim
@@ -87,11 +88,12 @@ def test_a_finished_run_is_not_repeated_unless_asked_for(tmp_path: Path) -> None
     assert (tmp_path / RECORD).stat().st_mtime_ns > written
 
 
-def test_a_record_of_another_configuration_is_no_finished_run(tmp_path: Path) -> None:
-    run_job(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
+def test_a_run_of_another_configuration_is_not_replaced(tmp_path: Path) -> None:
+    first = run_job(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
     other = run_job(Job("b", tiny(method="strided", epochs=1, lr=0.01), tmp_path), silent)
-    assert other.record is not None
-    assert other.record.configuration["lr"] == 0.01
+    assert other.record is None
+    assert "holds a finished run with lr 0.05 instead of 0.01" in other.problem
+    assert load(tmp_path / RECORD) == first.record
 
 
 def test_two_workers_never_take_the_same_run(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_the_logits_of_an_examples_windows_are_averaged() -> None:
 
 
 def test_tasks_have_heads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anystride.lab.run.experiment.open_source", lambda *_: Windows())
+    monkeypatch.setattr("anystride.lab.run.ready.open_source", lambda *_: Windows())
     record = run(tiny(method="inner", width=4, epochs=8, batch_size=8, lr=0.1), tmp_path)
     assert record.accuracies == {"left": 1.0, "right": 1.0}
     assert record.accuracy == 1.0

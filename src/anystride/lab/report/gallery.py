@@ -17,7 +17,7 @@ from anystride.lab.models.resnet import Block, ResNet
 from anystride.lab.report import pictures
 from anystride.lab.report.terminal import Group, group
 from anystride.lab.run.config import RunConfig
-from anystride.lab.run.experiment import CHECKPOINT
+from anystride.lab.run.folder import CHECKPOINT
 from anystride.lab.run.record import Record
 from anystride.lab.run.training import Classifier, load_classifier
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anystride import freeze_
 from anystride.lab.errors import UsageError
-from anystride.lab.run.experiment import CHECKPOINT
+from anystride.lab.run.folder import CHECKPOINT
 from anystride.lab.run.training import load_classifier
 
 TOLERANCE = 1e-4
