@@ -39,6 +39,14 @@ def replacing(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False for names that no file can have, such as very long ones."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def remove_leftovers(folder: Path, *, ours: bool = False) -> None:
     """Remove the unfinished files in a folder whose process on this machine has ended.
 
