@@ -88,7 +88,7 @@ def test_a_corrupt_image_is_reported_before_training(tmp_path: Path, capsys: pyt
     assert not list((tmp_path / "out").iterdir())
 
 
-COMMANDS = ("demo", "train", "paper", "report", "export", "bench")
+COMMANDS = ("demo", "train", "predict", "evaluate", "export", "paper", "report", "bench")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from anystride import __version__
-from anystride.lab.commands import bench, demo, export, paper, report, train
+from anystride.lab.commands import bench, demo, evaluate, export, paper, predict, report, train
 from anystride.lab.commands.parsing import Parser
 from anystride.lab.errors import UsageError
 
@@ -61,7 +61,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="anystride", description="Convolutional networks that learn their strides.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (demo, train, paper, report, export, bench):
+    for command in (demo, train, predict, evaluate, export, paper, report, bench):
         command.add(commands)
     return parser
 

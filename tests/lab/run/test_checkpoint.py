@@ -108,6 +108,8 @@ CHANGES: dict[str, Change] = {
     "no heads": put({}, "hyper_parameters", "heads"),
     "a head without classes": put({"digit": []}, "hyper_parameters", "heads"),
     "classes are numbers": put({"digit": list(range(10))}, "hyper_parameters", "heads"),
+    "a class twice": put({"digit": ["0"] * 10}, "hyper_parameters", "heads"),
+    "a class that is no text": put({"digit": [*map(str, range(9)), "\ud800"]}, "hyper_parameters", "heads"),
     "too few classes": put({"digit": ["0", "1"]}, "hyper_parameters", "heads"),
     "a shape of one number": put([32], "hyper_parameters", "shape"),
     "a negative shape": put([1, -32, 32], "hyper_parameters", "shape"),

@@ -62,8 +62,10 @@ def check(saved: object) -> Network:
     if not heads:
         raise ValueError("heads is empty")
     for task in heads:
-        if not entry(heads, task, (list, tuple)) or not all(isinstance(name, str) and name for name in heads[task]):
-            raise ValueError(f"heads has classes of {task!r} that are no names")
+        names = entry(heads, task, (list, tuple))
+        if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"heads has classes of {task!r} that are no different names")
+        json.dumps([task, *names], ensure_ascii=False).encode()  # an error for what no file can hold
     shape = entry(values, "shape", (list, tuple))
     if len(shape) not in (2, 3) or not all(type(size) is int and size > 0 for size in shape):
         raise ValueError(f"shape must be that of an input, (C, T) or (C, H, W), got {shape!r}")
