@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import anystride
 from anystride.lab import cli
 from anystride.lab.commands import demo
+from anystride.lab.commands.choices import CHOICES, DATA_SETS
+from anystride.lab.data.names import IMAGES, SOUND
 from anystride.lab.paper.demo import Demo, demonstrate
 from anystride.lab.paper.recipe import METHODS
 from anystride.lab.run import local
@@ -85,16 +88,48 @@ def test_a_corrupt_image_is_reported_before_training(tmp_path: Path, capsys: pyt
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["train", "--help"]])
-def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(arguments) == 0
-    assert "usage: anystride" in capsys.readouterr().out
+COMMANDS = ("demo", "train", "predict", "evaluate", "export", "paper", "report", "bench")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert exit_code([*command.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"usage: anystride {command}".rstrip() in printed
+    assert max(map(len, printed.splitlines())) < 80
+    assert "None" not in printed
+
+
+def test_help_names_data_sets_and_says_what_choices_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["train", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name in (*IMAGES, *SOUND):
+        assert f" {name}: {DATA_SETS[name]}" in printed
+    for field in CHOICES:
+        for name, text in CHOICES[field].items():
+            assert f" {name}: {text}" in printed
+    assert "is chosen (0: the last epoch is kept) (default: 0.1)" in printed
 
 
 def test_help_imports_nothing_slow() -> None:
     code = "import sys, anystride.lab.cli as c; c.build_parser(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
+    assert not {"torch", "numpy", "PIL", "lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
+
+
+def test_version_as_a_module() -> None:
+    command = [sys.executable, "-W", "error", "-m", "anystride", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"anystride {anystride.__version__}\n"
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "b\udcffc"])
+def test_an_argument_that_is_no_text(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["export", argument]) == 2
+    printed = capsys.readouterr().err
+    assert f"arguments must be UTF-8 text without NUL, got {argument!r}" in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from anystride.lab.errors import UsageError
+
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)\.part")
 """An unfinished file: hidden, with the host and the number of the process that writes it."""
+LONGEST_NAME = 255
+"""Bytes of a file's name on common file systems."""
 LONGEST = 100
 """Characters of a file's name that its unfinished file repeats: names have at most 255 bytes."""
 
@@ -37,6 +41,41 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False for names that no file can have, such as very long ones."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def check_place(path: Path, ours: Callable[[Path], bool], overwrite: bool) -> None:
+    """Refuse a place for a result that a command cannot write to, or that holds something else.
+
+    Args:
+        path: of the file that --out names.
+        ours: whether an existing file is an earlier result of the same kind, which may be replaced.
+        overwrite: whether any file may be replaced.
+
+    Raises:
+        UsageError: what is wrong with the place, and the remedy.
+    """
+    if len(os.fsencode(path.name)) > LONGEST_NAME or not is_folder(path.parent) or is_folder(path):
+        raise UsageError(f"--out must be a file in a folder that exists, got {str(path)[:LONGEST_NAME]!r}")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--out must be in a folder that can be written to, got {str(path)!r}")
+    if path.exists() and not overwrite and not (is_file(path) and ours(path)):
+        raise UsageError(f"--out {str(path)!r} exists and holds something else; choose another, or add --overwrite")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False for names that none can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def remove_leftovers(folder: Path, *, ours: bool = False) -> None:

@@ -57,7 +57,7 @@ def test_pt2(run: Path, tmp_path: Path) -> None:
 def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "last.ckpt")
     assert cli.main(["export", str(tmp_path)]) == 2
-    assert "that 'anystride train' did not write" in capsys.readouterr().err
+    assert "is not a checkpoint that 'anystride train' wrote" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 

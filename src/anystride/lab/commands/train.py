@@ -39,6 +39,7 @@ def add(commands: Commands[Parser]) -> None:
     parser = commands.add_parser(
         "train",
         help="train one network with chosen strides",
+        usage="%(prog)s [--data DATA] [options]",
         description="Train one network with one downsampler. Leaves a record, checkpoint, pictures, TensorBoard log.",
     )
     for title, names in (("model", MODEL), ("training", TRAINING), ("speed and memory", SPEED)):
@@ -70,7 +71,8 @@ def _default(name: str) -> str:
     known = {"method": METHOD, "validation": VALIDATION, "threads": "all processors", "stride_lr": "that of --lr"}
     if name in by_data:
         return " (default: by the data)"
-    return "" if default in ("", False) else f" (default: {known.get(name, default)})"
+    value = known.get(name, default)
+    return "" if value == "" or value is False else f" (default: {value})"
 
 
 def execute(options: argparse.Namespace) -> None:

@@ -26,11 +26,7 @@ def export(run: Path, target: str, out: Path | None, console: Console) -> Path:
     checkpoint = run / CHECKPOINT
     if not checkpoint.is_file():
         raise UsageError(f"RUN_DIR must hold {CHECKPOINT}, which 'anystride train' leaves, got {str(run)!r}")
-    try:
-        classifier = load_classifier(checkpoint)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"RUN_DIR holds a {CHECKPOINT} that 'anystride train' did not write ({reason})") from None
+    classifier = load_classifier(checkpoint)
     model = classifier.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = torch.rand(3, *classifier.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -213,7 +213,11 @@ def load_classifier(checkpoint: Path) -> Classifier:
     Raises:
         UsageError: as `checkpoint.read_checkpoint`.
     """
-    saved = read_checkpoint(checkpoint)
+    return restored(read_checkpoint(checkpoint))
+
+
+def restored(saved: Mapping[str, Any]) -> Classifier:
+    """The classifier of what `checkpoint.read_checkpoint` gave, on the CPU and in evaluation mode."""
     values = saved["hyper_parameters"]
     heads = {task: tuple(names) for task, names in values["heads"].items()}
     classifier = Classifier(
