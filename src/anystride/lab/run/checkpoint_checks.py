@@ -20,6 +20,8 @@ LARGEST = 2**28
 """Values of one input; a damaged shape must not ask for all memory."""
 PREFIX = "model."
 """Of the network's weights in a checkpoint."""
+BUDGET = "budget.multiplier"
+"""What a budget keeps, in a checkpoint."""
 FIT_STATES = (
     "state_dict",
     "epoch_loop.state_dict",
@@ -74,12 +76,15 @@ def check(saved: object) -> Network:
     json.dumps(values.get("preprocessing", {}))
     if not isinstance(values.get("preprocessing", {}), dict):
         raise ValueError("preprocessing is no dictionary")
-    limit = values.get("budget", 1.0)
+    limit = values.get("budget")
     if limit is not None and (type(limit) not in (int, float) or not 0 < limit < math.inf):
         raise ValueError(f"budget must be a number above 0, got {limit!r}")
     with torch.device("meta"):  # as fast for any width that a damaged file may ask for
         model = registry.build(config.model, config.network([len(names) for names in heads.values()], shape[0]))
-    _check_weights(entry(saved, "state_dict", dict), model)
+    expected = {PREFIX + name: value for name, value in model.state_dict().items()}
+    if limit is not None:
+        expected |= {BUDGET: torch.empty((), dtype=torch.float64, device="meta")}
+    _check_weights(entry(saved, "state_dict", dict), expected)
     return model
 
 
@@ -111,8 +116,7 @@ def configuration(values: dict[str, Any]) -> RunConfig:
     return config
 
 
-def _check_weights(weights: dict[str, Any], model: Network) -> None:
-    expected = {PREFIX + name: value for name, value in model.state_dict().items()}
+def _check_weights(weights: dict[str, Any], expected: dict[str, Tensor]) -> None:
     for names, what in ((set(expected) - set(weights), "missing"), (set(weights) - set(expected), "unknown")):
         if names:
             raise ValueError(f"{len(names)} weights are {what}, as {min(map(str, names))}")

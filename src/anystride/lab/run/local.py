@@ -20,7 +20,7 @@ from anystride.lab.record import write
 from anystride.lab.run.environment import PARENT
 from anystride.lab.run.folder import CONFIGURATION, decide, finished, inspect
 from anystride.lab.run.job import BUSY, Job, Outcome, described, run_job
-from anystride.lab.run.progress import Display
+from anystride.lab.run.progress import Display, ProgressUpdate
 from anystride.lab.run.ranks import end_with_parent
 
 
@@ -150,5 +150,10 @@ def _prepare(writer: Connection) -> None:
 
 
 def _run_in_process(job: Job) -> Outcome:
+    return run_job(job, _send)
+
+
+def _send(update: ProgressUpdate) -> None:
     assert _outbox is not None
-    return run_job(job, _outbox.send)
+    with suppress(OSError):  # nobody looks any more; the run is worth more than its bar
+        _outbox.send(update)
