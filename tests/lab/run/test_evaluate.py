@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab import cli
+from anystride.lab.data.catalogue import open_source
 from anystride.lab.report.confusion import draw
 from anystride.lab.run.evaluate import measure
 from anystride.lab.run.experiment import run as train
@@ -61,6 +63,32 @@ def test_the_test_examples_of_a_run_have_the_accuracy_of_its_record(
     assert printed.err == ""
     assert f"scenes: {100 * record.accuracy:.1f} % of 64 examples right" in printed.out
     assert evaluate(tmp_path / "run", "scenes") == 0  # by its name, and in place of the first one
+
+
+@pytest.mark.slow
+def test_files_are_seen_as_the_training_saw_them(tmp_path: Path) -> None:
+    """The reader of single files and that of a training agree, in shape, in values and in what comes out."""
+    values = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 8)):
+        for name, level in (("dark", 60), ("light", 180)):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(count):
+                noise = values.integers(0, 70, (30, 41, 3), dtype=np.uint8)
+                Image.fromarray(noise + np.uint8(level)).save(tmp_path / "data" / part / name / f"{number}.png")
+    config = tiny(data=str(tmp_path / "data"), image_size=16, batch_size=8, epochs=1)
+    record = train(config, tmp_path / "run")
+    shutil.copytree(tmp_path / "data" / "test", tmp_path / "again")
+    assert evaluate(tmp_path / "run") == 0
+    assert evaluate(tmp_path / "run", tmp_path / "again") == 0
+    own, again = (numbers(tmp_path / "run" / f"evaluation-{name}.json") for name in ("data", "again"))
+    assert own["confusion_matrix"] == again["confusion_matrix"]
+    assert own["accuracy"] == pytest.approx(record.accuracy)
+    trained = open_run(tmp_path / "run")
+    source = open_source(config)
+    inputs, labels = source.test_batch(torch.arange(16))
+    for row, path in ((0, "dark/0.png"), (15, "light/7.png")):
+        torch.testing.assert_close(trained.preprocess(tmp_path / "again" / path)[0], inputs[row])
+        assert source.classes[labels[row]] == path.partition("/")[0]
 
 
 def test_a_folder_is_matched_by_the_names_of_its_classes(
@@ -116,7 +144,7 @@ def test_accents_are_matched_however_they_are_written(tmp_path: Path, monkeypatc
         ("nowhere data", "RUN_DIR must hold last.ckpt"),
         ("run nowhere", "DATA must be a data set or a folder, got 'nowhere', which is neither"),
         ("run table.csv", "got the file 'table.csv'; put its examples into files"),
-        ("run empty", "DATA has no image in a class's folder, got 'empty'"),
+        ("run empty", "DATA must have a folder for each class, with image files in it, got 'empty'"),
         ("run others", "DATA has no class that the run knows: it has a, b, and the run dark, light"),
         ("run untested", "has train/ but neither test/ nor val/"),
         ("run damaged", "DATA has no file that can be read: 'damaged/dark/a.png' is not a readable image"),
