@@ -80,7 +80,7 @@ def test_a_corrupt_image_is_reported_before_training(tmp_path: Path, capsys: pyt
         for number in range(2):
             (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no image")
     assert exit_code(["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
-    assert "is not a readable image" in capsys.readouterr().err
+    assert "holds 4 files that are not readable images" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
 
 
