@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import conv2d
 
 from anystride import DiffStride2d, SpectralPool2d
 from anystride.lab.data.catalogue import open_source
+from anystride.lab.data.images import displayed
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.resnet import Block, ResNet
 from anystride.lab.report import pictures
@@ -66,7 +68,7 @@ def _draw_windows(record: Record, folder: Path, path: Path) -> Path:
     """The learned windows of the run in `folder`, over the energy of what reaches them."""
     config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
-    images = _test_images(config, SPECTRUM_IMAGES)[0]
+    images = _test_images(config, SPECTRUM_IMAGES).inputs
     spectra = []
     for stage, block in enumerate(_blocks(classifier)):
         maps = _input_of(block.pool, classifier, images)
@@ -92,7 +94,8 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
     """The map that the first shortcut block of the run in `folder` downsamples, after each of the four methods."""
     config = record.config
     classifier = load_classifier(folder / CHECKPOINT)
-    scene = _test_images(config, 1)[0]
+    example = _test_images(config, 1)
+    scene = example.inputs
     block = _blocks(classifier)[0]
     # Whatever the method of the run: its weights at stride 1, as in Figure 2b.
     maps = conv2d(_input_of(block, classifier, scene), block.conv1.weight, padding=1)
@@ -109,14 +112,14 @@ def _draw_maps(record: Record, folder: Path, path: Path) -> Path:
         after = {"strided": before[..., ::stride, ::stride], **{name: pool(before) for name, pool in pools.items()}}
         named = [(DOWNSAMPLERS[name].title, image[0, 0].numpy()) for name, image in after.items()]
         rows.append((f"stride {stride}", named))
-    pictures.feature_maps(_for_matplotlib(scene)[0], before[0, 0].numpy(), rows, path)
+    pictures.feature_maps(_for_matplotlib(example.shown)[0], before[0, 0].numpy(), rows, path)
     return path
 
 
 def _draw_sheet(record: Record, path: Path, root: Path | None = None) -> Path:
     """Some test images with their classes."""
-    images, labels = _test_images(record.config, SHEET, root)
-    pictures.image_sheet(_for_matplotlib(images), labels, "Test images and their classes", path)
+    images = _test_images(record.config, SHEET, root)
+    pictures.image_sheet(_for_matplotlib(images.shown), images.classes, "Test images and their classes", path)
     return path
 
 
@@ -125,11 +128,21 @@ def _blocks(classifier: Classifier) -> list[Block]:
     return classifier.model.shortcut_blocks
 
 
-def _test_images(config: RunConfig, count: int, root: Path | None = None) -> tuple[Tensor, list[str]]:
-    """The first test images (n, C, H, W) of a run and the names of their classes."""
+class _Images(NamedTuple):
+    """Test images (n, C, H, W) as the network sees them and as they look, and the names of their classes."""
+
+    inputs: Tensor
+    shown: Tensor
+    classes: list[str]
+
+
+def _test_images(config: RunConfig, count: int, root: Path | None = None) -> _Images:
+    """The first test images of a run."""
     source = open_source(config, root)
-    images, labels, *_ = source.test_batch(torch.arange(min(count, source.test_length)))
-    return images, [source.classes[label] for label in labels.tolist()]
+    inputs, labels, *_ = source.test_batch(torch.arange(min(count, source.test_length)))
+    is_image = source.preprocessing.get("kind") == "image"
+    shown = displayed(inputs, source.preprocessing) if is_image else inputs
+    return _Images(inputs, shown, [source.classes[label] for label in labels.tolist()])
 
 
 @torch.no_grad()
