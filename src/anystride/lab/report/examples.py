@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from anystride.lab.data.images import displayed as without_normalisation
 from anystride.lab.data.source import Source
 from anystride.lab.models.registry import ARCHITECTURES, SOUND_AXES
 from anystride.lab.report.fonts import shown
@@ -64,8 +65,7 @@ def displayed(inputs: Tensor, source: Source, config: RunConfig) -> list[Array]:
     if inputs.ndim == 3:
         return list(inputs.numpy())
     if ARCHITECTURES[config.model].axes != SOUND_AXES and "mean" in source.preprocessing:
-        mean, sd = (torch.tensor(source.preprocessing[name])[:, None, None] for name in ("mean", "sd"))
-        inputs = (inputs * sd + mean).clamp(0, 1)
+        inputs = without_normalisation(inputs, source.preprocessing)
     arrays = inputs.permute(0, 2, 3, 1).numpy()
     return [array[..., 0] if array.shape[-1] == 1 else array for array in arrays]
 
