@@ -102,7 +102,14 @@ def _fetch_all(folder: Path, needed: Sequence[str], remotes: Sequence[Remote], b
 
 
 def _missing(folder: Path, needed: Sequence[str]) -> list[str]:
-    return [path for path in needed if not (folder / path).exists()]
+    return [path for path in needed if not _is_there(folder / path)]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:

@@ -74,18 +74,18 @@ def read_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Tensor:
     """
     settings = FrontEnd.from_json(preprocessing)
     samples = read_sound(path, settings.sample_rate)
-    count = max(1, len(samples) // settings.samples)
-    windows = np.zeros(count * settings.samples, dtype=np.int16)
-    windows[: len(samples)] = samples[: len(windows)]
-    return _front_end(settings)(torch.from_numpy(windows.reshape(count, settings.samples)))
+    try:
+        count = max(1, len(samples) // settings.samples)
+        windows = np.zeros(count * settings.samples, dtype=np.int16)
+        windows[: len(samples)] = samples[: len(windows)]
+        return _front_end(settings)(torch.from_numpy(windows.reshape(count, settings.samples)))
+    except (RuntimeError, ValueError, LookupError, ArithmeticError) as error:
+        raise UsageError(f"preprocessing of sound has values that make no spectrogram: {settings}") from error
 
 
 @lru_cache(maxsize=2)
 def _front_end(settings: FrontEnd) -> LogMel:
-    try:
-        return LogMel(settings=settings)
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"preprocessing of sound has values that make no spectrogram: {settings}") from error
+    return LogMel(settings=settings)
 
 
 def _place(folder: Path) -> str:

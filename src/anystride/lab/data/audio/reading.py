@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def _read(path: Path, rate: int) -> Samples:
     if found.cut_off:
         raise UnreadableError(path, "is cut off")
     try:
-        with soundfile.SoundFile(io.BytesIO(_mended(path, found.at, found.number)) if found.at else path) as file:
+        whole = os.fsencode(path) if found.at is None else io.BytesIO(_mended(path, found.at, found.number))
+        with soundfile.SoundFile(whole) as file:
             own, announced, slack = file.samplerate, file.frames, _slack(path, file.format)
             mono = _decoded(file)
     except (soundfile.SoundFileError, RuntimeError, TypeError, MemoryError) as error:
