@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anystride.convert.fit import check_fit
 from anystride.convert.plan import Plan
 from anystride.convert.surgery import Surgery
 from anystride.frozen import Frozen, FrozenConv, FrozenPlace
@@ -85,9 +86,10 @@ def load_(model: nn.Module, path: str | os.PathLike[str]) -> Plan:
     """
     state, plan = _read(Path(path))
     _check_model(model)
+    check_fit(model, plan)
     with Surgery(model, plan) as surgery:
         wanted = model.state_dict()
-        _check_fit(state, wanted)
+        _check_tensors(state, wanted)
         before = Snapshot(model, values=True)
         try:
             model.load_state_dict(state)
@@ -191,7 +193,7 @@ def _check_model(model: nn.Module) -> None:
             raise ValueError(f"model must hold data, and {name!r} is on the device 'meta'; call model.to_empty first")
 
 
-def _check_fit(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _check_tensors(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     """Raise a ValueError unless each tensor of the model has one in the file, of its shape and a dtype that fits."""
     faults = []
     both = [name for name in wanted if name in saved]
