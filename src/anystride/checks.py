@@ -11,6 +11,8 @@ from anystride.ops.cosine import BORDERS, Cosine
 from anystride.ops.window import RAMPS
 
 T = TypeVar("T")
+# The least and the largest R, in frequency bins: beyond, a ramp is a step, or wider than any map.
+SMOOTHNESS = 1e-9, 1e9
 
 
 def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
@@ -55,11 +57,13 @@ def check_stride(stride: float, length: int) -> None:
 
 
 def check_smoothness(smoothness: Sequence[float]) -> None:
-    """Raise unless every R is positive and finite."""
+    """Raise unless every R is a number within `SMOOTHNESS`."""
+    low, high = SMOOTHNESS
     for value in smoothness:
-        if not 0 < value < math.inf:
+        if isinstance(value, str) or not low <= value <= high:
             raise ValueError(
-                f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
+                f"smoothness must be positive and finite, from {low:g} to {high:g}, got {value!r}; for a hard edge use "
+                "spectral pooling"
             )
 
 

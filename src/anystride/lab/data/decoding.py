@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anystride.lab.data.download import progress
 from anystride.lab.data.images import ImageFileError, Pixels, pixels, read_image, view
+from anystride.lab.data.meter import progress
 from anystride.lab.data.tree import Bad
 from anystride.lab.errors import UsageError
 
