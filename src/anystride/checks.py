@@ -30,6 +30,10 @@ def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
     if axes is not None and x.dim() != axes + 2:
         spatial = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
         raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
+    if x.dim() > 2 and not all(shape_of(x)[2:]):
+        raise ValueError(
+            f"x must have at least one sample along each spatial axis, got shape {tuple(x.shape)}; leave empty maps out"
+        )
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:
@@ -52,6 +56,8 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def check_stride(stride: float, length: int) -> None:
     """Raise unless an axis of `length` samples can be downsampled by `stride` (section 2.4); one sample can stay."""
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     if not (1 <= stride < length or stride == length == 1):
         raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {stride}")
 
@@ -60,10 +66,13 @@ def check_smoothness(smoothness: Sequence[float]) -> None:
     """Raise unless every R is a number within `SMOOTHNESS`."""
     low, high = SMOOTHNESS
     for value in smoothness:
-        if isinstance(value, str) or not low <= value <= high:
+        if isinstance(value, str) or not 0 < value < math.inf:
             raise ValueError(
-                f"smoothness must be positive and finite, from {low:g} to {high:g}, got {value!r}; for a hard edge use "
-                "spectral pooling"
+                f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
+            )
+        if not low <= value <= high:
+            raise ValueError(
+                f"smoothness must be from {low:g} to {high:g}, got {value}; ramp='cosine' has a width of its own"
             )
 
 
@@ -103,7 +112,18 @@ def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
     """The spatial size as integers; raise unless there is one per axis."""
     if len(input_size) != axes:
         raise ValueError(f"input_size must have one entry per spatial axis ({axes}), got {tuple(input_size)}")
+    if not all(size >= 1 for size in input_size):
+        raise ValueError(f"input_size must have at least one sample per axis, got {tuple(input_size)}")
     return tuple(input_size)
+
+
+def check_output_size(size: float, length: int | None = None) -> int:
+    """The samples that an axis, of `length` samples if that is known, is to keep; raise unless it can."""
+    whole = isinstance(size, (int, float)) and not isinstance(size, bool) and math.isfinite(size) and size == int(size)
+    if not whole or size < 1 or (length is not None and size > length):
+        most = "" if length is None else f" to {length}"
+        raise ValueError(f"output_size must be a whole number from 1{most or ' on'} for that axis, got {size!r}")
+    return int(size)
 
 
 def check_grid(grid: int | str) -> None:
