@@ -286,7 +286,7 @@ def test_ray_gives_the_records_of_runs_in_turn(tmp_path: Path, monkeypatch: pyte
     with Display(console) as display:
         spread = {o.job.config.seed: o.record for o in run_all_on_ray(jobs(tmp_path / "ray"), display)}
         in_turn = {o.job.config.seed: o.record for o in run_in_turn(jobs(tmp_path / "turn"), display)}
-        assert "run 1  epoch 1/1" in console.export_text()
+        assert "run 1  1/1" in console.export_text()
         bad = [Job("bad", tiny(batch_size=1000), tmp_path / "bad")]
         (failed,) = run_all_on_ray(bad, display)
         assert "--batch-size must be at most 128" in failed.problem

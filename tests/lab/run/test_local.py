@@ -74,8 +74,8 @@ def test_a_result_does_not_depend_on_how_many_runs_go_at_once(tmp_path: Path, mo
     alone, _ = made("alone", 1, 2)  # as the last run of a grid, with all processors to itself
     assert together == in_turn
     assert alone == in_turn[:1]
-    assert "run 0  epoch 1/1" in shown
-    assert "run 1  epoch 1/1" in shown
+    assert "run 0  1/1" in shown
+    assert "run 1  1/1" in shown
 
 
 @pytest.mark.slow

@@ -22,7 +22,11 @@ def add(commands: Commands[Parser]) -> None:
     )
     parser = commands.add_parser("demo", help="watch a network recover from badly chosen strides", description=text)
     usual = RunConfig()
-    parser.add_argument("--quick", action="store_true", help="a smaller model, fewer scenes and epochs: see it work")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="see that it works; the networks are too small to learn, and their numbers mean nothing",
+    )
     parser.add_argument("--seeds", type=whole(1), default=1, metavar="N", help="runs per method and start (default 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/demo, with --quick runs/demo-quick")
     parser.add_argument("--fresh", action="store_true", help="repeat runs that are finished")
@@ -38,4 +42,6 @@ def execute(options: argparse.Namespace) -> int:
     folder = writable(options.out or Path("runs") / ("demo-quick" if options.quick else "demo"))
     from anystride.lab.paper.demo import Demo, demonstrate
 
-    return demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())
+    return demonstrate(
+        Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh, options.quick), console()
+    )

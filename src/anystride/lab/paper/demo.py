@@ -22,6 +22,10 @@ from anystride.lab.run.record import Record
 STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0), (2.0, 2.0), (3.0, 3.0)))
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
 
+NOT_A_RESULT = (
+    "These networks are too small and train too briefly to learn: which method comes first here is noise, and says "
+    "nothing of the methods. Without --quick they learn, in about six minutes on two cores."
+)
 AGAIN = "The same command tries them again; the others are kept."
 
 
@@ -34,12 +38,14 @@ class Demo:
         seeds: number of seeds, from that of `base` on.
         folder: where the runs lie.
         fresh: whether finished runs are made again.
+        quick: whether this only shows that everything runs.
     """
 
     base: RunConfig
     seeds: int
     folder: Path
     fresh: bool
+    quick: bool = False
 
     def configurations(self) -> list[RunConfig]:
         """All runs, ordered such that each seed completes the comparison before the next one starts."""
@@ -58,6 +64,8 @@ def demonstrate(demo: Demo, console: Console) -> int:
         0, or 1 if some runs could not be made: there is no table then.
     """
     started = time.perf_counter()
+    if demo.quick:
+        console.print(NOT_A_RESULT, highlight=False)
     configurations = demo.configurations()
     records: dict[RunConfig, Record] = {}
     jobs = []
@@ -87,7 +95,11 @@ def demonstrate(demo: Demo, console: Console) -> int:
     groups = group([records[config] for config in configurations])
     console.print()
     console.print(results_table(groups))
-    console.print(summary(groups), highlight=False)
+    console.print(NOT_A_RESULT if demo.quick else summary(groups), highlight=False)
+    if demo.seeds == 1 and not demo.quick:
+        console.print(
+            "One seed: differences of a few points may be chance; --seeds 3 shows the spread.", highlight=False
+        )
     pictures = draw_demo(groups, demo.folder, partial(console.print, highlight=False, markup=False))
     console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:

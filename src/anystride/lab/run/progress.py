@@ -8,64 +8,112 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import lightning.pytorch as pl
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.training import Classifier, strides_of
+
+LONGEST = 30
+"""Characters of a run's name beside its bar; a longer one is cut in the middle."""
 
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """The progress of one run: `done` of its `total` batches. `status` is set at the end of an epoch."""
+    """The progress of one run.
+
+    Args:
+        run: its name.
+        done: optimiser steps that are taken.
+        total: steps of the whole run.
+        epoch: as in `3/20`.
+        status: loss and accuracy, at the end of an epoch; empty at other times.
+        strides: what it has learned, at the end of an epoch; empty where nothing is learned.
+        seconds: since the run began.
+    """
 
     run: str
     done: int
     total: int
     epoch: str
     status: str = ""
+    strides: str = ""
     seconds: float = 0.0
 
 
 class Display:
-    """A context that shows the updates of runs from all processes."""
+    """A context that shows the updates of runs from all processes.
+
+    On a terminal each run has a line of 80 columns at most, with its epoch, loss, accuracy and the time that is left,
+    and its strides on the line below.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars: dict[str, TaskID] = {}
+        self.strides: dict[str, str] = {}
         self.progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[epoch]}"),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             console=console,
-            disable=not console.is_terminal,
         )
+        self.live = Live(console=console, get_renderable=self._shown, refresh_per_second=4)
 
     def __enter__(self) -> Display:
-        self.progress.start()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.live.stop()
+
+    def _shown(self) -> RenderableType:
+        """The bars, each above the strides of its run."""
+        parts: list[RenderableType] = []
+        for task in self.progress.tasks:
+            parts.append(self.progress.make_tasks_table([task]))
+            if strides := self.strides.get(str(task.fields["run"])):
+                parts.append(Text(f"  strides {strides}", style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
 
     def show(self, update: ProgressUpdate) -> None:
         """Move the run's bar; without a terminal, print a line when an epoch ends."""
         if update.run not in self.bars:
-            self.bars[update.run] = self.progress.add_task(update.run, total=update.total, epoch="", status="")
+            name = shortened(update.run)
+            self.bars[update.run] = self.progress.add_task(
+                name, total=update.total, epoch="", status="", run=update.run
+            )
         bar = self.bars[update.run]
-        self.progress.update(bar, completed=update.done)
+        self.progress.update(bar, completed=update.done, epoch=update.epoch)
         if update.status:
-            self.progress.update(bar, epoch=update.epoch, status=update.status)
+            self.progress.update(bar, status=update.status)
+            self.strides[update.run] = update.strides
         if update.status and not self.console.is_terminal:
-            self.print_line(f"{update.run}  epoch {update.epoch}  {update.status}  {update.seconds:.0f} s")
+            strides = f"  strides {update.strides}" if update.strides else ""
+            self.print_line(f"{update.run}  {update.epoch}  {update.status}{strides}  {update.seconds:.0f} s")
 
     def print_line(self, line: str) -> None:
         """Print a line that stays on the screen, above the bars."""
         self.console.print(line, highlight=False, markup=False)
+
+
+def shortened(name: str) -> str:
+    """A name that is as long as there is room beside a bar.
+
+    Example:
+        >>> shortened("[12/48] inner-3x2x3-seed2-1f0c9a2e")
+        '[12/48] inner-3…eed2-1f0c9a2e'
+    """
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
 class RunProgress(pl.Callback):
@@ -83,15 +131,13 @@ class RunProgress(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         metrics = trainer.callback_metrics
-        strides = strides_text(strides_of(pl_module), digits=1)
-        part, name = ("val", "validation") if pl_module.config.validation else ("test", "test")
-        accuracy = 100 * metrics[f"{part}/accuracy"]
-        status = f"loss {metrics['train/loss']:.3f}  {name} {accuracy:5.1f} %  strides {strides}"
-        self._send_update(trainer, status)
+        part = "val" if pl_module.config.validation else "test"
+        status = f"loss {metrics['train/loss']:.3f} {part} {100 * metrics[f'{part}/accuracy']:.1f} %"
+        learns = DOWNSAMPLERS[pl_module.config.method].learns
+        self._send_update(trainer, status, strides_text(strides_of(pl_module), digits=2) if learns else "")
 
-    def _send_update(self, trainer: pl.Trainer, status: str = "") -> None:
+    def _send_update(self, trainer: pl.Trainer, status: str = "", strides: str = "") -> None:
         epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
         total = int(trainer.estimated_stepping_batches)
-        self.send(
-            ProgressUpdate(self.run, trainer.global_step, total, epoch, status, time.perf_counter() - self.started)
-        )
+        seconds = time.perf_counter() - self.started
+        self.send(ProgressUpdate(self.run, trainer.global_step, total, epoch, status, strides, seconds))
