@@ -476,3 +476,27 @@ def test_a_state_dict_may_bring_its_type():
     frozen.load_state_dict(half, assign=True)
     assert all(value.dtype == torch.bfloat16 for value in frozen.state_dict().values())
     assert torch.equal(frozen(x), expected)
+
+
+class Joint(nn.Module):
+    """A convolution and a learned layer that runs with it, or after it."""
+
+    def __init__(self, stride, bias=True, joint=True):
+        super().__init__()
+        self.conv, self.pool = nn.Conv1d(4, 4, 3, padding=1, bias=bias), DiffStride1d(stride, ramp="cosine")
+        self.joint = joint
+
+    def forward(self, x):
+        return self.pool(x, convolution=self.conv) if self.joint else self.pool(self.conv(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("stride", [1.0, 1.0004, 1.01, 2.0, 2.2])
+def test_a_layer_that_runs_a_convolution_is_frozen_with_its_borders(stride, joint, bias):
+    model = Joint(stride, bias, joint).double().eval()
+    x = torch.randn(2, 4, 64, dtype=torch.float64)
+    learned = model(x)  # with a gradient
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), learned, rtol=0, atol=1e-12)
+        torch.testing.assert_close(freeze_(copy.deepcopy(model), x)(x), learned, rtol=0, atol=1e-12)

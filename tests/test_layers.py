@@ -128,6 +128,13 @@ def test_the_stride_stays_float32(move):
     assert stride.tolist() == torch.tensor([2.1, 2.1]).tolist()
 
 
+@pytest.mark.parametrize("tolerance", [0.0123, 0.0321])  # not in the cache of another test
+def test_a_cosine_layer_is_made_on_meta(tolerance):
+    with torch.device("meta"):
+        layer = DiffStride2d(2.0, ramp="cosine", tolerance=tolerance)
+    assert layer.stride.is_meta
+
+
 def test_from_meta_to_a_device():
     with torch.device("meta"):
         layer = DiffStride2d((2.0, 3.0))

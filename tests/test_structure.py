@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 CORE = sorted(
     path
     for path in SOURCE.rglob("*.py")
-    if "lab" not in path.parts[len(SOURCE.parts) :] and path != SOURCE / "__init__.py"
+    if "lab" not in path.parts[len(SOURCE.parts) :] and path.name != "__main__.py" and path != SOURCE / "__init__.py"
 )
 PUBLIC = {"functional", "ops.window"}  # what the lab may open besides the names at the top
 

@@ -1,14 +1,24 @@
-"""Learned downsampling for PyTorch: strides that gradient descent finds."""
+"""Learned downsampling for PyTorch: strides that gradient descent finds.
 
-from anystride import functional
-from anystride.budget import Budget, complexity, macs
-from anystride.checkpoint import load_, save
-from anystride.convert import apply_, convert_
-from anystride.convert.plan import Plan
-from anystride.freeze import freeze_
-from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
-from anystride.optim import learned_strides, param_groups, regrid_
-from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
+This file is the API: `__all__` names all of it. A name is imported from its file when it is first used, so that
+`anystride --help` need not wait for torch. Type checkers and editors read the block below `TYPE_CHECKING`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anystride import functional
+    from anystride.budget import Budget, complexity, macs
+    from anystride.checkpoint import load_, save
+    from anystride.convert import apply_, convert_
+    from anystride.convert.plan import Plan
+    from anystride.freeze import freeze_
+    from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
+    from anystride.optim import learned_strides, param_groups, regrid_
+    from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
 
 __version__ = "0.1.0"
 
@@ -33,3 +43,35 @@ __all__ = [
     "regrid_",
     "save",
 ]
+
+_FILES = {
+    "budget": ("Budget", "complexity", "macs"),
+    "checkpoint": ("load_", "save"),
+    "convert": ("apply_", "convert_"),
+    "convert.plan": ("Plan",),
+    "freeze": ("freeze_",),
+    "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
+    "optim": ("learned_strides", "param_groups", "regrid_"),
+    "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
+}
+"""The file of each name, as in the block above; a test holds them equal."""
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name, or a file of the package, when it is first used (PEP 562)."""
+    if name in _FILE_OF:
+        value: object = getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+        globals()[name] = value  # from now on it is found without this function
+        return value
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

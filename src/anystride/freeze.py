@@ -142,7 +142,7 @@ def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int
     constants = {key: constant_of(call, chosen[key]) for key, call in record.calls.items()}
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
-        made.keeps_constants = module.keeps_constants
+        made.keeps_constants, made.late = module.keeps_constants, _goes_on(record)
     elif roles_of(parent)[-1:] == ("convolution",):
         return _frozen_convolution(record, constants).train(module.training)
     else:
@@ -227,6 +227,11 @@ def _programs(record: Record) -> dict[Key, Program]:
     return dict(zip(record.calls, in_one_order(found, costs), strict=True))
 
 
+def _goes_on(record: Record) -> bool:
+    """Whether a convolution of a place goes on beyond its map, where it gives its bias alone."""
+    return any(own and own.margin is not None for c in record.calls.values() for own in local_of(c.axes, c.kernel))
+
+
 def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> FrozenConv:
     """Products before and after a convolution, which `_exchange` puts between them."""
     before: dict[Key, Constant] = {}
@@ -243,8 +248,7 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
         known = after.setdefault((size if how is None else how.size, None, None), here)
         if known.output != here.output or str(known.before) != str(here.before):
             raise ValueError(conflict(record.name, "its maps", known.output, here.output))
-    goes_on = any(own and own.margin is not None for c in record.calls.values() for own in local_of(c.axes, c.kernel))
-    late = goes_on and any(constant.before for constant in after.values())
+    late = _goes_on(record) and any(constant.before for constant in after.values())
     frozen = FrozenConv(next((constant.convolution for constant in constants.values()), None), late=late)
     if not constants or any(constant.before for constant in before.values()):
         frozen.add_module("before", FrozenPlace(record.name, before, record.dtype, record.device))

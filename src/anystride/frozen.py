@@ -103,6 +103,7 @@ class Frozen(_Constants):
 
     Attributes:
         keeps_constants: whether the layer did; else a convolution with a bias runs by itself.
+        late: whether a bias is added after what follows the convolution, which goes on beyond its map.
 
     Shape:
         (N, C, *spatial) to (N, C, *output), for the sizes that it was made for.
@@ -111,7 +112,9 @@ class Frozen(_Constants):
         ValueError: the map has another size.
     """
 
+    __jit_ignored_attributes__: ClassVar[list[str]] = [*_Constants.__jit_ignored_attributes__, "late"]
     keeps_constants = True
+    late = False
 
     def forward(self, x: Tensor, lengths: list[int] | None = None, convolution: Any = None) -> Tensor:
         """Resample, after `convolution` if one is given. `lengths` is what the learned layer was given at freezing."""
@@ -130,8 +133,10 @@ class Frozen(_Constants):
         if how is None:
             return x
         # A pruned convolution has fewer groups.
-        x = convolve(x, convolution.weight, convolution.bias, how._replace(groups=convolution.groups))
-        return self._run(x, {(how.size, None, None): self.after[key]}, (how.size, None, None))
+        early, late = (None, convolution.bias) if self.late else (convolution.bias, None)
+        x = convolve(x, convolution.weight, early, how._replace(groups=convolution.groups))
+        x = self._run(x, {(how.size, None, None): self.after[key]}, (how.size, None, None))
+        return x if late is None else x + late.to(x.dtype).reshape(-1, *[1] * len(how.size))
 
 
 class FrozenPlace(_Constants):

@@ -88,6 +88,7 @@ class SpectralPool1d(SpectralPoolNd):
     """`SpectralPoolNd` for (N, C, L).
 
     Example:
+        >>> import torch
         >>> SpectralPool1d(stride=2.5)(torch.randn(4, 8, 100)).shape
         torch.Size([4, 8, 40])
     """
@@ -99,6 +100,7 @@ class SpectralPool2d(SpectralPoolNd):
     """`SpectralPoolNd` for (N, C, H, W).
 
     Example:
+        >>> import torch
         >>> SpectralPool2d(output_size=(20, 16))(torch.randn(8, 64, 32, 32)).shape
         torch.Size([8, 64, 20, 16])
     """
@@ -110,6 +112,7 @@ class SpectralPool3d(SpectralPoolNd):
     """`SpectralPoolNd` for (N, C, D, H, W).
 
     Example:
+        >>> import torch
         >>> SpectralPool3d(stride=(1.0, 2.0, 2.0))(torch.randn(2, 8, 8, 16, 16)).shape
         torch.Size([2, 8, 8, 8, 8])
     """

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import anystride
 from anystride.lab import cli
 from anystride.lab.commands import demo
+from anystride.lab.commands.choices import CHOICES, DATA_SETS
+from anystride.lab.data.names import IMAGES, SOUND
 from anystride.lab.paper.demo import Demo, demonstrate
 from anystride.lab.paper.recipe import METHODS
-from anystride.lab.run.experiment import RECORD
+from anystride.lab.run import local
+from anystride.lab.run.folder import RECORD
 from anystride.lab.run.progress import RunProgress
 from anystride.lab.run.record import load
 
@@ -50,11 +54,11 @@ def exit_code(arguments: list[str]) -> int:
         ("train --lr nan", "--lr: must be a finite number"),
         ("train --lam -1", "--lam: must be a finite number at least 0, got -1"),
         ("train --batch-size 1", "--batch-size: must be at least 2, got 1"),
-        ("train --batch-size 65 --scenes 64", "--batch-size must be at most 64, the training examples, got 65"),
+        ("train --batch-size 65 --scenes 72", "--batch-size must be at most 62, the training examples, got 65"),
         ("train --seed -1", "--seed: must be at least 0"),
-        ("train --data nowhere", "'nowhere', which is no folder"),
+        ("train --data nowhere", "'nowhere', which does not exist"),
         ("train --image-size 4", "--image-size: must be at least 8, got 4"),
-        ("train --resume", "--resume needs"),
+        ("train --resume", "--resume finds no run in 'runs/scenes-resnet18-w8-cosine-2x2x2-seed0-"),
         ("train --unheard-of", "--unheard-of"),
         ("export", "RUN_DIR"),
         ("export nowhere", "RUN_DIR must hold last.ckpt, which 'anystride train' leaves, got 'nowhere'"),
@@ -80,20 +84,54 @@ def test_a_corrupt_image_is_reported_before_training(tmp_path: Path, capsys: pyt
         for number in range(2):
             (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no image")
     assert exit_code(["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
-    assert "is not a readable image" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    message = capsys.readouterr().err
+    assert "--data holds 4 files that are not readable images; repair or remove them" in message
+    assert all(f"{name}/{number}.png' (unknown format)" in message for name in "ab" for number in range(2))
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["train", "--help"]])
-def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(arguments) == 0
-    assert "usage: anystride" in capsys.readouterr().out
+COMMANDS = ("demo", "train", "predict", "evaluate", "export", "paper", "report", "bench")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert exit_code([*command.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"usage: anystride {command}".rstrip() in printed
+    assert max(map(len, printed.splitlines())) < 80
+    assert "None" not in printed
+
+
+def test_help_names_data_sets_and_says_what_choices_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["train", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name in (*IMAGES, *SOUND):
+        assert f" {name}: {DATA_SETS[name]}" in printed
+    for field in CHOICES:
+        for name, text in CHOICES[field].items():
+            assert f" {name}: {text}" in printed
+    assert "is chosen (0: the last epoch is kept) (default: 0.1)" in printed
 
 
 def test_help_imports_nothing_slow() -> None:
     code = "import sys, anystride.lab.cli as c; c.build_parser(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
+    assert not {"torch", "numpy", "PIL", "lightning", "matplotlib", "sklearn", "rich", "torchmetrics"} & set(modules)
+
+
+def test_version_as_a_module() -> None:
+    command = [sys.executable, "-W", "error", "-m", "anystride", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"anystride {anystride.__version__}\n"
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "b\udcffc"])
+def test_an_argument_that_is_no_text(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["export", argument]) == 2
+    printed = capsys.readouterr().err
+    assert f"arguments must be UTF-8 text without NUL, got {argument!r}" in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +205,7 @@ def test_an_interruption_says_how_to_go_on(
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(RunProgress, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(local, "processors", lambda: 1)  # one after the other, in this process
     assert exit_code(["demo", *TINY, "--out", str(tmp_path)]) == 130
     signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
     assert "the same command goes on" in capsys.readouterr().err

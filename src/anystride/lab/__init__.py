@@ -1,1 +1,27 @@
-"""Experiments with learned strides; needs the extra `lab` (`pip install 'anystride[lab]'`)."""
+"""Experiments with learned strides; needs the extra `lab` (`pip install 'anystride[lab]'`).
+
+`load` opens what 'anystride train' left. It is imported when it is first used, since the commands' help must not wait
+for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anystride.lab.trained import Trained, load
+
+__all__ = ["Trained", "load"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.trained"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from anystride.lab.commands import bench, demo, export, paper, report, train
+from anystride import __version__
+from anystride.lab.commands import bench, demo, evaluate, export, paper, predict, report, train
 from anystride.lab.commands.parsing import Parser
 from anystride.lab.errors import UsageError
 
@@ -21,13 +22,25 @@ EXTRAS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 after an interruption."""
-    options = build_parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = options.command
+    """Run one command.
+
+    Returns:
+        The exit code: 0, or 1 if some of several runs or files failed, 2 for wrong input (one line says what), 3 for a
+        run that another process works on, 130 after an interruption.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    for argument in given:
+        if "\0" in argument or any("\ud800" <= character <= "\udfff" for character in argument):
+            return _fail("anystride", f"arguments must be UTF-8 text without NUL, got {argument!r}; rename the file")
+    options = build_parser().parse_args(given)
+    command: Callable[[argparse.Namespace], int | None] = options.command
     try:
-        command(options)
+        return command(options) or 0
     except UsageError as error:
-        return _fail(options.prog, str(error))
+        return _fail(options.prog, str(error), error.exit_code)
+    except OSError as error:
+        where = f": {error.filename!r}" if error.filename else ""
+        return _fail(options.prog, f"{error.strerror or error}{where}; {options.go_on}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
@@ -37,18 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\n{options.prog}: interrupted; {options.go_on}", file=sys.stderr)
         return 130
-    return 0
 
 
-def _fail(prog: str, message: str) -> int:
+def _fail(prog: str, message: str, exit_code: int = 2) -> int:
     print(f"{prog}: error: {message}", file=sys.stderr)
-    return 2
+    return exit_code
 
 
 def build_parser() -> Parser:
     parser = Parser(prog="anystride", description="Convolutional networks that learn their strides.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (demo, train, paper, report, export, bench):
+    for command in (demo, train, predict, evaluate, export, paper, report, bench):
         command.add(commands)
     return parser
 

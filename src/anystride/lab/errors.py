@@ -1,5 +1,13 @@
-"""The one kind of error that is the user's to fix."""
+"""The errors that are the user's to fix."""
 
 
 class UsageError(ValueError):
-    """Wrong input: the message is one line that names the argument, its value and the remedy (exit code 2)."""
+    """Wrong input: the message names the argument, its value and the remedy."""
+
+    exit_code = 2
+
+
+class BusyError(UsageError):
+    """Another process works on the run."""
+
+    exit_code = 3

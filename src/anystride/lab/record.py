@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import Any
 import torch
 
 import anystride
+from anystride.lab.files import replacing
 
 
 def write(values: dict[str, Any], path: Path) -> None:
     """Write a JSON file. At any time `path` holds either the old file or the complete new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def finite_or_none(value: Any) -> Any:

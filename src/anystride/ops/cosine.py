@@ -160,7 +160,7 @@ _ROUNDING = 1e-5
 def reach_of(rolloff: float, tolerance: float) -> float:
     """Samples, in units of the stride, on either side that hold all but `tolerance` of the kernel (root of energy)."""
     fine = 1000
-    u = torch.arange(0, 100 * fine, dtype=torch.float64) / fine
+    u = torch.arange(0, 100 * fine, dtype=torch.float64, device="cpu") / fine  # whatever the default device is
     energy = _kernel(u, rolloff)[0].square()
     left = (energy.flip(0).cumsum(0).flip(0) / energy.sum()).sqrt()
     return float(u[left > tolerance][-1])

@@ -69,7 +69,7 @@ def programs(
     met = size if kernel is None else convolved(kernel, size)
     axes = []
     for n, length, h, own in zip(met, lengths, output_size, windows, strict=True):
-        rests = (length == n == 1) if learned else (h == length == n)
+        rests = (length == n == 1) if learned else (h == length == n and (own is None or own.keeps))
         axes.append(_Extent(h, rests, h <= length and is_long(h, device), own))
     if kernel is None:
         return [

@@ -37,12 +37,14 @@ class Local(NamedTuple):
         step: samples from one output to the next if that is a whole number, else 0.
         margin: samples by which the convolution goes on beyond the border; None where the map has a border of its own.
         border: what lies beyond the map, or its margin, in torch's words.
+        keeps: whether it is the identity. A stride a little above 1 may leave the size as it is, and still smooths.
     """
 
     radius: int
     step: int
     margin: int | None
     border: str
+    keeps: bool = False
 
     @property
     def size(self) -> int:

@@ -95,7 +95,7 @@ def local_of(axes: Sequence[Axis], kernel: Kernel | None) -> tuple[Local | None,
             tap = kernel.taps[number]
             margin = max(0, min(at.radius, (tap.size - 1) * tap.dilation - tap.padding))
         border = "replicate" if at.cosine.border == "auto" else at.cosine.border
-        found.append(Local(at.radius, at.step, margin, border if margin is None else "zeros"))
+        found.append(Local(at.radius, at.step, margin, border if margin is None else "zeros", at.stride == 1))
     return tuple(found) if any(found) else ()
 
 

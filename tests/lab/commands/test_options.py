@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
+from anystride.lab.commands.choices import CHOICES
 from anystride.lab.commands.options import RUN_OPTIONS, check
 from anystride.lab.commands.train import read
 from anystride.lab.errors import UsageError
@@ -30,6 +31,13 @@ def test_choices_repeat_what_the_lab_offers() -> None:
     assert RUN_OPTIONS["model"].choices == tuple(ARCHITECTURES)
     assert RUN_OPTIONS["schedule"].choices == tuple(SCHEDULES)
     assert RUN_OPTIONS["optimizer"].choices == OPTIMIZERS
+
+
+@pytest.mark.parametrize("field", CHOICES)
+def test_every_choice_has_a_sentence(field: str) -> None:
+    choices = RUN_OPTIONS[field].choices or ("free", "N", "fixed")
+    assert set(choices) <= set(CHOICES[field])
+    assert {name for name, option in RUN_OPTIONS.items() if option.choices} <= set(CHOICES)
 
 
 @pytest.mark.parametrize(("name", "dataset"), [(name, data) for name in RECIPES for data in RECIPES[name].datasets])

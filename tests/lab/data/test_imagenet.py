@@ -99,7 +99,7 @@ def test_testing_views_equal_torchvision(root):
 
 def test_a_training_view_is_a_crop_resized_as_torchvision_does(root):
     functional = pytest.importorskip("torchvision.transforms.functional")
-    image = imagenet.read_rgb(root / "imagenet" / "train" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG")
+    image = imagenet.read_image(root / "imagenet" / "train" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG")
     draws = torch.rand(imagenet.DRAWS, generator=generator(0), dtype=torch.float64).tolist()
     left, top, right, bottom = imagenet.random_box(*image.size, draws)
     expected = functional.resized_crop(image, top, left, bottom - top, right - left, [32, 32])
@@ -142,11 +142,11 @@ def test_boxes_stay_inside_whatever_the_shape(size):
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_grey_and_cmyk_images_become_rgb(root, mode):
     path = root / "imagenet" / "val" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG"
-    before = np.asarray(imagenet.read_rgb(path)).astype(float)
+    before = np.asarray(imagenet.read_image(path)).astype(float)
     write_image(path, 0, mode=mode)
     with Image.open(path) as stored:
         assert stored.mode == mode
-    after = np.asarray(imagenet.read_rgb(path)).astype(float)
+    after = np.asarray(imagenet.read_image(path)).astype(float)
     assert after.shape == before.shape
     grey = before @ (0.299, 0.587, 0.114)
     assert np.abs(after - (before if mode == "CMYK" else grey[..., None])).mean() < 4

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts,
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
-from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.run.experiment import run
+from anystride.lab.run.folder import CHECKPOINT, RECORD
 from anystride.lab.run.job import Job, run_job
 from anystride.lab.run.local import run_in_turn
 from anystride.lab.run.lock import claim
@@ -26,6 +28,7 @@ from anystride.lab.run.record import Record, load
 from anystride.lab.run.training import Classifier, load_classifier
 
 from ..conftest import tiny
+from .processes import alive, children, wait_for
 from .test_training import comparable
 
 KILLED = """
@@ -33,6 +36,7 @@ import os, sys
 from pathlib import Path
 import lightning.pytorch as pl
 from anystride.lab.run.config import RunConfig
+from anystride.lab.errors import UsageError
 from anystride.lab.run.experiment import run
 import json
 
@@ -87,11 +91,12 @@ def test_a_finished_run_is_not_repeated_unless_asked_for(tmp_path: Path) -> None
     assert (tmp_path / RECORD).stat().st_mtime_ns > written
 
 
-def test_a_record_of_another_configuration_is_no_finished_run(tmp_path: Path) -> None:
-    run_job(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
+def test_a_run_of_another_configuration_is_not_replaced(tmp_path: Path) -> None:
+    first = run_job(Job("a", tiny(method="strided", epochs=1), tmp_path), silent)
     other = run_job(Job("b", tiny(method="strided", epochs=1, lr=0.01), tmp_path), silent)
-    assert other.record is not None
-    assert other.record.configuration["lr"] == 0.01
+    assert other.record is None
+    assert "holds a finished run with lr 0.05 instead of 0.01" in other.problem
+    assert load(tmp_path / RECORD) == first.record
 
 
 def test_two_workers_never_take_the_same_run(tmp_path: Path) -> None:
@@ -216,7 +221,7 @@ def test_the_logits_of_an_examples_windows_are_averaged() -> None:
 
 
 def test_tasks_have_heads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anystride.lab.run.experiment.open_source", lambda *_: Windows())
+    monkeypatch.setattr("anystride.lab.run.ready.open_source", lambda *_: Windows())
     record = run(tiny(method="inner", width=4, epochs=8, batch_size=8, lr=0.1), tmp_path)
     assert record.accuracies == {"left": 1.0, "right": 1.0}
     assert record.accuracy == 1.0
@@ -258,6 +263,7 @@ def test_parts_must_divide_the_batch(tmp_path: Path) -> None:
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, launcher: tuple[str, ...]) -> None:
     """One process that accumulates two parts sees the same parts, each with batch statistics of its own."""
     options = ["--method", "inner", "--width", "2", "--epochs", "2", "--scenes", "128", "--batch-size", "16"]
+    options += ["--threads", "1", "--validation", "0"]
     one = train(tmp_path / "one", *options, "--accumulate", "2")
     two = train(tmp_path / "two", *options, "--devices", "2", launcher=launcher)
     assert two.devices == 2
@@ -282,9 +288,56 @@ def test_ray_gives_the_records_of_runs_in_turn(tmp_path: Path, monkeypatch: pyte
         in_turn = {o.job.config.seed: o.record for o in run_in_turn(jobs(tmp_path / "turn"), display)}
         assert "run 1  epoch 1/1" in console.export_text()
         bad = [Job("bad", tiny(batch_size=1000), tmp_path / "bad")]
-        with pytest.raises(UsageError, match="--batch-size must be at most 128"):
-            list(run_all_on_ray(bad, display))
+        (failed,) = run_all_on_ray(bad, display)
+        assert "--batch-size must be at most 128" in failed.problem
     for seed, record in in_turn.items():
         assert record is not None
         assert spread[seed] is not None
         assert comparable(spread[seed]) == comparable(record)  # type: ignore[arg-type]
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2")
+
+
+def start(folder: Path, *options: str, port: int) -> subprocess.Popen[str]:
+    """`anystride train` under torchrun with two processes, which have not ended yet."""
+    launcher = (*TORCHRUN, "--master-port", str(port))
+    command = [sys.executable, *launcher, "-m", "anystride.lab.cli", "train", *options, "--out", str(folder)]
+    command += ["--devices", "2", "--width", "2", "--scenes", "128", "--batch-size", "16", "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_all_processes_leave_a_run_that_is_being_made(tmp_path: Path) -> None:
+    with claim(tmp_path / "run") as ours:
+        assert ours
+        held = start(tmp_path / "run", "--epochs", "1", port=29611)
+        text, _ = held.communicate(timeout=120)
+    assert held.returncode != 0
+    assert text.count("error: another process works on the run") == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_launches_on_one_folder_make_one_record(tmp_path: Path) -> None:
+    both = [start(tmp_path / "run", "--epochs", "2", port=port) for port in (29612, 29613)]
+    texts = [each.communicate(timeout=240)[0] for each in both]
+    alone = start(tmp_path / "alone", "--epochs", "2", port=29614)
+    assert alone.communicate(timeout=120)[1] is None
+    assert comparable(load(tmp_path / "run" / RECORD)) == comparable(load(tmp_path / "alone" / RECORD)), texts
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events*"))) == 1
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_launch_end_when_it_is_killed(tmp_path: Path) -> None:
+    killed = start(tmp_path / "run", "--epochs", "500", "--validation", "0", port=29615)
+    wait_for(tmp_path / "run" / CHECKPOINT)
+    workers = children(killed.pid)
+    assert len(workers) >= 2
+    killed.kill()
+    killed.communicate()
+    end = time.monotonic() + 30
+    while left := [worker for worker in workers if alive(worker)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.2)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from anystride.lab.cli import main
-from anystride.lab.run.experiment import finished, saved_configuration
+from anystride.lab.run.checkpoint import saved_configuration
+from anystride.lab.run.folder import finished
 from anystride.lab.run.record import Record
 
 OLD = Path(__file__).parents[2] / "data" / "v0.1.0"

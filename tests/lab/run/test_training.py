@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from anystride.lab.data.module import TrainParts
 from anystride.lab.data.scenes import scene_task
-from anystride.lab.errors import UsageError
-from anystride.lab.run.experiment import CHECKPOINT, RECORD, run
+from anystride.lab.run.experiment import run
+from anystride.lab.run.folder import CHECKPOINT, RECORD
 from anystride.lab.run.record import Record, load
 from anystride.lab.run.training import SCHEDULES, cosine, load_classifier
 
@@ -81,29 +81,10 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, method: str) -> None:
         run(config, tmp_path / "broken", callbacks=(StopAfter(1),))
     assert not (tmp_path / "broken" / RECORD).exists()
     torch.rand(7)  # whatever the global random state is when the user comes back
-    resumed = run(config, tmp_path / "broken", resume=True)
+    resumed = run(config, tmp_path / "broken", mode="resume")
     assert comparable(resumed) == comparable(whole)
     one, other = (load_classifier(tmp_path / name / CHECKPOINT).state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_resume_refuses_another_configuration(tmp_path: Path) -> None:
-    run(tiny(epochs=1, method="strided"), tmp_path)
-    with pytest.raises(UsageError, match=r"lr 0\.01 instead of 0\.05"):
-        run(tiny(epochs=1, method="strided", lr=0.01), tmp_path, resume=True)
-
-
-def test_a_new_run_leaves_nothing_of_an_older_one(tmp_path: Path) -> None:
-    run(tiny(epochs=1, method="strided"), tmp_path)
-    with pytest.raises(InterruptedRunError):
-        run(tiny(epochs=1, method="strided"), tmp_path, callbacks=(StopAfter(0),))
-    assert not (tmp_path / CHECKPOINT).exists()
-    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
-
-
-def test_resume_needs_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
-        run(tiny(), tmp_path, resume=True)
 
 
 def test_same_seed_same_result_other_seed_other_result(tmp_path: Path) -> None:

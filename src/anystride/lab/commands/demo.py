@@ -32,10 +32,10 @@ def add(commands: Commands[Parser]) -> None:
     parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
 
 
-def execute(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("width", "epochs", "train_size") if getattr(options, name)}
     settings = {**(QUICK if options.quick else {}), **given}
     folder = writable(options.out or Path("runs") / ("demo-quick" if options.quick else "demo"))
     from anystride.lab.paper.demo import Demo, demonstrate
 
-    demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())
+    return demonstrate(Demo(replace(RunConfig(), **settings), options.seeds, folder, options.fresh), console())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anystride.lab.commands.choices import listed
 from anystride.lab.commands.parsing import Parser, budget, grid, number, pattern, strides, whole
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
@@ -42,7 +43,7 @@ class RunOption:
 
 RUN_OPTIONS: dict[str, RunOption] = {
     "model": RunOption(
-        "the architecture",
+        "the network",
         choices=("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio"),
     ),
     "method": RunOption("the downsampler", choices=("strided", "spectral", "outer", "inner", "cosine", "average")),
@@ -55,27 +56,32 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "epochs": RunOption("passes over the data", whole(1), "N"),
     "epoch_steps": RunOption("steps that count as an epoch (0: one pass)", whole(0), "N"),
     "batch_size": RunOption("examples per step, on all devices together", whole(2), "N"),
-    "optimizer": RunOption("SGD has momentum 0.9", choices=("sgd", "adam")),
+    "optimizer": RunOption("what changes the weights", choices=("sgd", "adam")),
     "lr": RunOption("peak learning rate", number(0, above=True), "X"),
-    "stride_lr": RunOption("the strides' own learning rate (None: --lr)", number(0), "X"),
-    "schedule": RunOption("of the learning rate", choices=("cosine", "step", "step-imagenet", "release", "constant")),
+    "stride_lr": RunOption("the strides' own learning rate", number(0), "X"),
+    "schedule": RunOption(
+        "how the learning rate follows the training", choices=("cosine", "step", "step-imagenet", "release", "constant")
+    ),
     "weight_decay": RunOption("of the weights; strides have none", number(0), "X"),
     "lam": RunOption("weight of the complexity term, Eq. 6", number(0), "X"),
     "mixup": RunOption("alpha of Mixup's Beta distribution (0: none)", number(0), "X"),
     "label_smoothing": RunOption("share spread over all classes", number(0, below=1), "X"),
     "seed": RunOption("of weights, stand-ins and order", whole(0), "N"),
     "precision": RunOption(
-        "bf16-mixed halves the memory of maps; digits change", choices=("32-true", "bf16-mixed", "16-mixed")
+        "type of the numbers on the way through the network", choices=("32-true", "bf16-mixed", "16-mixed")
     ),
     "accumulate": RunOption("parts of a step, one after the other: less memory", whole(1), "N"),
     "compile": RunOption("torch.compile: recompiles when map sizes change", is_flag=True),
-    "grid": RunOption("sizes follow strides: free, in steps of N, or fixed for an epoch", grid, "G"),
-    "data": RunOption("a data set, audio tasks joined by +, or a folder with one folder per class"),
+    "grid": RunOption("how the sizes of maps follow learned strides", grid, "G"),
+    "data": RunOption(
+        "a folder of images, sounds or series with one folder per class; a table of series; a data set; or data sets "
+        "of sound, joined by +"
+    ),
     "image_size": RunOption("for a folder and for CIFAR", whole(8), "N"),
     "train_size": RunOption("training examples of a stand-in", whole(1), "N"),
     "test_size": RunOption("test examples of a stand-in", whole(1), "N"),
     "validation": RunOption(
-        "share of the training examples, by class, on which the best epoch is chosen (0: the last one)",
+        "share of the training examples, by class, on which the best epoch is chosen (0: the last epoch is kept)",
         number(0, below=1),
         "X",
     ),
@@ -85,9 +91,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "budget_macs": RunOption(
         "hold multiply-accumulates per example to this, as in 40e6, or 0.5x of those at the start", budget, "X"
     ),
-    "augment": RunOption(
-        "of training examples: what is usual, no mirroring, nothing", choices=("auto", "crop", "none")
-    ),
+    "augment": RunOption("what is done to training examples", choices=("auto", "crop", "none")),
     "skip_bad": RunOption("leave out files that cannot be read", is_flag=True),
     "label_pattern": RunOption(
         r"class by file name instead of folder, as in '(\d)_.*' for 7_ann_3.wav", pattern, "REGEX"
@@ -110,11 +114,11 @@ def add_run_option(group: Group, field: str, default: Any = None, *, flag: str =
     option = RUN_OPTIONS[field]
     kind: dict[str, Any] = {"action": "store_true"}
     if option.choices:
-        kind = {"choices": option.choices}
+        kind = {"choices": option.choices, "metavar": "NAME"}
     elif not option.is_flag:
         kind = {"type": option.parse, "metavar": option.metavar}
     name = flag or f"--{field.replace('_', '-')}"
-    group.add_argument(name, dest=field, default=default, help=option.help + note, **kind)
+    group.add_argument(name, dest=field, default=default, help=option.help + note + listed(field), **kind)
 
 
 def check(config: RunConfig) -> RunConfig:

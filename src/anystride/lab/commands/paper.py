@@ -52,15 +52,15 @@ def add(commands: Commands[Parser]) -> None:
     parser.set_defaults(command=execute, prog=parser.prog, go_on="the same command goes on where it stopped")
 
 
-def execute(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> int:
     if options.recipe == LIST:
         _list()
-        return
+        return 0
     from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 
     if options.recipe in MEASUREMENTS:
         _measure(options)
-        return
+        return 0
     from anystride.lab.paper.grid import GridRequest
 
     if options.recipe not in RECIPES:
@@ -71,8 +71,8 @@ def execute(options: argparse.Namespace) -> None:
     request = GridRequest(options.recipe, dataset, options.budget, options.seeds, changes)
     if options.plan:
         _plan(request, options)
-    else:
-        _run(request, options)
+        return 0
+    return _run(request, options)
 
 
 def _list() -> None:
@@ -118,12 +118,14 @@ def _plan(request: GridRequest, options: argparse.Namespace) -> None:
     console().print(plan_table(grid, estimate(grid), record_in(options.out)))
 
 
-def _run(request: GridRequest, options: argparse.Namespace) -> None:
+def _run(request: GridRequest, options: argparse.Namespace) -> int:
     folder = writable(options.out)
-    from anystride.lab.paper.grid import Executor, launched, record_in
+    from anystride.lab.paper.demo import AGAIN
+    from anystride.lab.paper.grid import Executor, record_in
     from anystride.lab.paper.grid import execute as make
     from anystride.lab.paper.show import show
     from anystride.lab.run.local import run_all, run_each_alone, run_in_turn
+    from anystride.lab.run.ranks import launched
 
     environment = run_environment(options)
     run: Executor = run_all
@@ -142,6 +144,12 @@ def _run(request: GridRequest, options: argparse.Namespace) -> None:
     grid, problems = make(request, folder, environment, run, screen, options.only)
     show(grid, record_in(folder), screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
-    failed = [each for each in problems if each.problem]
-    if failed:
-        screen.print(f"{len(failed)} runs were not made; see above. The same command tries again.", highlight=False)
+    failed = [outcome for outcome in problems if not outcome.busy]
+    if len(problems) > len(failed):
+        screen.print(f"{len(problems) - len(failed)} runs are being made by other workers.", highlight=False)
+    if not failed:
+        return 0
+    screen.print(f"{len(failed)} runs were not made. {AGAIN}", highlight=False)
+    for outcome in failed:
+        screen.print(f"  {outcome.job.config.key}: {outcome.problem}", highlight=False, markup=False, soft_wrap=True)
+    return 1

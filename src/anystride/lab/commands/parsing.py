@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
+import textwrap
 from collections.abc import Callable
+from typing import Any
+
+WIDEST = 100
+"""Columns of a help text at most: longer lines are hard to read."""
 
 
 def whole(low: int) -> Callable[[str], int]:
@@ -104,8 +110,23 @@ def pattern(text: str) -> str:
     return text
 
 
+class Help(argparse.HelpFormatter):
+    """Help texts as argparse formats them, with a line of its own for what follows a line break."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(shutil.get_terminal_size().columns, WIDEST) - 2)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        first, *others = text.splitlines()
+        wrapped = [textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ") for line in others]
+        return super()._split_lines(first, width) + [line for lines in wrapped for line in lines]
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line (exit code 2), without the usage in front of it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"formatter_class": Help, **options})
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse's says NoReturn, and so does exit
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CROP_PADDING = 4
-"""Pixels of zeros around an image of CIFAR before it is cropped: He et al. (2016a), section 4.2."""
+SMALL = 64
+"""Side of the largest images that are shifted; larger ones are cropped and resized."""
+PADDING_SHARE = 8
+"""A side over the pixels of zeros around an image that is shifted: 4 pixels for CIFAR, as He et al. (2016a), section
+4.2."""
+AREA = (0.35, 1.0)
+"""A resized crop's share of the image's area, uniform: moderate, for the object may fill the image."""
+RATIO = (3 / 4, 4 / 3)
+"""A resized crop's width over its height, uniform in the logarithm."""
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def augmentation(name: str) -> Augment | None:
+    """What is done to training images: "auto" crops and mirrors them, "crop" does not mirror, "none" gives None."""
+    return {"auto": crop_and_flip, "crop": crop, "none": None}[name]
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The usual augmentation of CIFAR (section 3.2): a crop out of a zero border, and a flip in half the cases."""
-    return random_flip(random_crop(images, CROP_PADDING, generator), generator)
+    """`crop`, and a flip in half the cases: for CIFAR the usual augmentation (section 3.2)."""
+    return random_flip(crop(images, generator), generator)
+
+
+def crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    """`random_crop` with a border of an eighth for images of at most 64 pixels, `random_resized_crop` for others."""
+    side = max(images.shape[-2:])
+    if side > SMALL:
+        return random_resized_crop(images, generator)
+    return random_crop(images, side // PADDING_SHARE, generator)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -31,6 +54,27 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     image = torch.arange(n, device=device)[:, None, None, None]
     channel = torch.arange(channels, device=device)[:, None, None]
     return F.pad(images, (padding,) * 4)[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def random_resized_crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A random part of each image, enlarged to the size of the image, bilinear: float32 of the same range.
+
+    Of AREA and RATIO as far as both fit into the image. The numbers are drawn on the CPU: a run sees the same crops on
+    every device.
+    """
+    share, shape, across, down = torch.rand(4, len(images), generator=generator, dtype=torch.float64)
+    area = AREA[0] + (AREA[1] - AREA[0]) * share
+    # Sides sqrt(area * ratio) and sqrt(area / ratio) of at most 1.
+    limit = -area.log()
+    low, high = (-limit).clamp(min=math.log(RATIO[0])), limit.clamp(max=math.log(RATIO[1]))
+    ratio = (low + (high - low) * shape).exp()
+    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
+    # A box's centre in coordinates where the image spans -1 .. 1.
+    x, y = (1 - width) * (2 * across - 1), (1 - height) * (2 * down - 1)
+    zero = torch.zeros_like(x)
+    boxes = torch.stack([width, zero, x, zero, height, y], dim=1).view(-1, 2, 3).float().to(images.device)
+    grid = F.affine_grid(boxes, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

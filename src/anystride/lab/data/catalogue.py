@@ -53,7 +53,7 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
     if config.data == SCENES:
         from anystride.lab.data.scenes import scene_task
 
-        return scene_task(config.train_size, config.test_size, config.seed, config.image_size)
+        return scene_task(config.train_size, config.test_size, config.seed, config.image_size, config.augment)
     if config.data in ("cifar10", "cifar100"):
         from anystride.lab.data.cifar import open_cifar
 
@@ -76,7 +76,7 @@ def _open_folder(config: RunConfig, root: Path) -> Source:
     if kind == "image":
         from anystride.lab.data.folder import folder_task
 
-        return folder_task(path, config.image_size, config.seed)
+        return folder_task(config)
     if kind == "sound":
         from anystride.lab.data.audio.folder import sound_folder
 

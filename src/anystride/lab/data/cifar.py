@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from anystride.lab.data.archive import sweep_unpacking, unpack
-from anystride.lab.data.augment import crop_and_flip, normalise, resize
+from anystride.lab.data.augment import augmentation, normalise, resize
 from anystride.lab.data.download import Remote, fetch
+from anystride.lab.data.images import describe
 from anystride.lab.data.locks import alone
 from anystride.lab.data.source import Source, TensorSource
 from anystride.lab.errors import UsageError
@@ -104,7 +105,8 @@ def open_cifar(config: RunConfig, root: Path, download: bool) -> Source:
         *_read(layout, folder, layout.test),
         classes,
         prepare=partial(_prepare, mean=layout.mean, sd=layout.sd, size=config.image_size),
-        augment=crop_and_flip,
+        augment=augmentation(config.augment),
+        preprocessing=describe(size=config.image_size, short=SIDE, crop=SIDE, mean=layout.mean, sd=layout.sd),
     )
     source.counts = f"{config.data}: {source.counts}"
     return source

@@ -1,95 +1,198 @@
-"""A folder of images laid out by class, `<class>/<image>`, or two of them named `train` and `test` or `val`."""
+"""A folder of images as a source: in memory where there is room, otherwise decoded for each batch.
+
+Each image is a square of `image_size` pixels: the shorter side is resized, the centre is kept. Training images are
+cropped out of this square, and test images are this square. Both ways to keep them give the same inputs, bit for bit.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from anystride.lab.data.source import TensorSource
+from anystride.lab.data.augment import augmentation, normalise
+from anystride.lab.data.decoding import Decoded, Integers, Names, decode_all, decoded, encoded, square, usual_workers
+from anystride.lab.data.images import describe
+from anystride.lab.data.source import Batch, Source
+from anystride.lab.data.tree import Files, Tree, read_tree, refuse
 from anystride.lab.errors import UsageError
+from anystride.lab.run.config import RunConfig
 
-TEST_SHARE = 0.2
-TEST_FOLDERS = ("test", "val")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+CHANNELS = 3
+MEMORY_SHARE = 0.25
+"""Of the machine's memory that the images may take; beyond that they are read from the disk for each batch."""
+DEVICE_SHARE = 0.5
+"""Of a GPU's free memory that the images may take; beyond that they stay in the machine's."""
+UNKNOWN_MEMORY = 8 << 30
+"""Bytes that a machine is taken to have that does not say."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+LEAST_SD = 1 / 255
+"""Of a channel of [0, 1] that hardly varies: it is divided by this."""
 
-Labelled = list[tuple[Path, int]]
+
+@dataclass(frozen=True)
+class Part:
+    """The files of one part, their `labels` (n,) int64, and their `images` (n, 3, S, S) uint8 where these are kept."""
+
+    names: Names
+    labels: Tensor
+    images: Tensor | None
 
 
-def folder_task(folder: Path, image_size: int, seed: int) -> TensorSource:
-    """Read every image into memory as RGB of `image_size` x `image_size`.
+class ImageSource(Source):
+    """Images of a folder.
 
-    With a `train/` folder the test images come from `test/` or `val/`; without one, a fifth of the images is
-    split off, stratified by class, by the seed.
-
-    Raises UsageError for a folder that is missing, has no classes, has a class without images, or holds a file that
-    cannot be read as an image: before any training starts.
+    Args:
+        classes: their names.
+        parts: "train", "test", and "validation" where the folder has it.
+        size: side of an input.
+        mean: per channel, of training images in [0, 1].
+        sd: per channel.
+        augment: as in `RunConfig`.
     """
-    if not folder.is_dir():
-        raise UsageError(f"--data must be 'scenes' or a folder of images, and {str(folder)!r} is neither")
-    if (folder / "train").is_dir():
-        test_folder = next((folder / name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
-        if test_folder is None:
-            raise UsageError(f"--data {str(folder)!r} has train/ but neither test/ nor val/; add one of them")
-        classes = _classes(folder / "train")
-        train = _files(folder / "train", classes)
-        test = _files(test_folder, classes)
-        unknown = set(_classes(test_folder)) - set(classes)
-        if unknown:
-            raise UsageError(
-                f"--data has classes in {test_folder.name}/ that train/ lacks: {', '.join(sorted(unknown))}"
-            )
-    else:
-        classes = _classes(folder)
-        train, test = _split(_files(folder, classes), classes, seed)
-    return TensorSource(*_read(train, image_size), *_read(test, image_size), classes)
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        parts: dict[str, Part],
+        size: int,
+        mean: Sequence[float],
+        sd: Sequence[float],
+        augment: str,
+    ) -> None:
+        self.heads = {"class": tuple(classes)}
+        self.parts, self.size, self.mean, self.sd = parts, size, mean, sd
+        self.augment = augmentation(augment)
+        self.train_length, self.test_length = len(parts["train"].labels), len(parts["test"].labels)
+        self.validation_length = len(parts["validation"].labels) if "validation" in parts else 0
+        self.train_labels = parts["train"].labels
+        self.in_memory = parts["train"].images is not None
+        self.workers = 0 if self.in_memory else usual_workers()
+        self.preprocessing = describe(size=size, short=size, crop=size, mean=mean, sd=sd)
+        self.counts = _counts(self)
+        self.example, _ = self.test_batch(torch.tensor([0]))
+
+    def to(self, device: torch.device) -> ImageSource:
+        """The same source on `device`; itself where worker processes decode its images, which they do on the CPU."""
+        if not self.in_memory:
+            return self
+        moved = super().to(device)
+        images = [part.images for part in self.parts.values() if part.images is not None]
+        if sum(each.numel() for each in images) <= DEVICE_SHARE * room_on(device):
+            there = [each.to(device) for each in images]
+            named = zip(self.parts.items(), there, strict=True)
+            moved.parts = {name: replace(part, images=each) for (name, part), each in named}
+        return moved
+
+    def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        images = self._squares(self.parts["train"], rows)
+        if self.augment is not None:
+            images = self.augment(images, generator)
+        return normalise(images, self.mean, self.sd), self.train_labels[rows].to(self.device)
+
+    def plain_batch(self, rows: Tensor) -> Batch:
+        return self._plain("train", rows)
+
+    def validation_batch(self, rows: Tensor) -> Batch:
+        return self._plain("validation", rows)
+
+    def test_batch(self, rows: Tensor) -> Batch:
+        return self._plain("test", rows)
+
+    def _plain(self, name: str, rows: Tensor) -> Batch:
+        part = self.parts[name]
+        return normalise(self._squares(part, rows), self.mean, self.sd), part.labels[rows].to(self.device)
+
+    def _squares(self, part: Part, rows: Tensor) -> Tensor:
+        """The images of a part, (n, 3, S, S) uint8."""
+        if part.images is not None:
+            return part.images[rows.to(part.images.device)].to(self.device)
+        paths = [decoded(part.names[row]) for row in rows.tolist()]
+        return torch.from_numpy(np.stack([square(path, self.size) for path in paths]))
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
-    if len(classes) < 2:
-        raise UsageError(f"--data needs at least two classes, one folder each, and {str(folder)!r} has {len(classes)}")
-    return classes
+def folder_task(config: RunConfig) -> Source:
+    """The images of the folder `config.data`, laid out as `tree.read_tree` says, in `config.image_size`.
+
+    All files are decoded once. Inputs are normalised by the mean and the standard deviation of each channel, over all
+    training images as they are seen in tests. The test images are the same for every seed.
+
+    Raises:
+        UsageError: as `read_tree`; files that cannot be read, all in one error, unless `config.skip_bad` leaves them
+            out; a class none of whose files can be read.
+    """
+    tree = read_tree(Path(config.data), "image", config.label_pattern)
+    files = {"train": tree.train, "test": tree.test}
+    files.update({"validation": tree.validation} if tree.validation else {})
+    paths = [path for part in files.values() for path in part.paths]
+    needed = len(paths) * CHANNELS * config.image_size**2
+    found = decode_all(paths, config.image_size, keep=needed <= MEMORY_SHARE * machine_memory())
+    bad = sorted([*tree.bad, *found.bad])
+    refuse(bad, "image", config.skip_bad)
+    parts = _parts(files, found)
+    _require_classes(tree, parts)
+    mean, sd = _mean_and_sd(found.sums[: len(parts["train"].labels)], config.image_size**2)
+    source = ImageSource(tree.classes, parts, config.image_size, mean, sd, config.augment)
+    if bad:
+        source.counts += f"; {len(bad):,} unreadable {'image' if len(bad) == 1 else 'images'} left out"
+    source.counts += tree.passed_over
+    return source
 
 
-def _files(folder: Path, classes: tuple[str, ...]) -> Labelled:
-    found: Labelled = []
-    for label, name in enumerate(classes):
-        files = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise UsageError(f"--data has no image of class {name!r}: add some to {str(folder / name)!r}")
-        found += [(path, label) for path in files]
-    return found
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or that its container may use."""
+    total = UNKNOWN_MEMORY
+    if hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        total = min(total, int(CONTAINER_LIMIT.read_text()))
+    return total
 
 
-def _split(files: Labelled, classes: tuple[str, ...], seed: int) -> tuple[Labelled, Labelled]:
-    labels = [label for _, label in files]
-    scarce = [classes[label] for label in range(len(classes)) if labels.count(label) < 2]
-    if scarce:
-        raise UsageError(
-            f"--data needs at least two images per class to split off a test set, class {scarce[0]!r} has 1"
-        )
-    test_size = max(len(classes), round(TEST_SHARE * len(files)))
-    train, test = train_test_split(np.arange(len(files)), test_size=test_size, stratify=labels, random_state=seed)
-    return [files[i] for i in np.sort(train)], [files[i] for i in np.sort(test)]
+def room_on(device: torch.device) -> float:
+    """Bytes that are free on a GPU; no limit elsewhere."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
-def _read(files: Labelled, image_size: int) -> tuple[Tensor, Tensor]:
-    images = torch.stack([_read_image(path, image_size) for path, _ in files])
-    return images, torch.tensor([label for _, label in files])
+def _parts(files: dict[str, Files], found: Decoded) -> dict[str, Part]:
+    """The files that could be read, with their images."""
+    parts, listed, filled = {}, 0, 0
+    for name, part in files.items():
+        good = found.good[listed : listed + len(part)]
+        count = int(good.sum())
+        images = None if found.images is None else found.images[filled : filled + count]
+        paths = [path for path, kept in zip(part.paths, good.tolist(), strict=True) if kept]
+        parts[name] = Part(encoded(paths), part.labels[good], images)
+        listed, filled = listed + len(part), filled + count
+    return parts
 
 
-def _read_image(path: Path, image_size: int) -> Tensor:
-    """One image (3, image_size, image_size) in [0, 1]: the shorter side is resized, the centre is kept."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.fit(opened.convert("RGB"), (image_size, image_size))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UsageError(
-            f"--data holds a file that is not a readable image: {str(path)!r}; repair or remove it"
-        ) from error
-    return torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)
+def _require_classes(tree: Tree, parts: dict[str, Part]) -> None:
+    for name, part in parts.items():
+        there = set(part.labels.tolist())
+        for label, named in enumerate(tree.classes):
+            if label not in there:
+                kind = {"train": "training"}.get(name, name)
+                raise UsageError(
+                    f"--data has no {kind} image of class {named!r} that can be read: add some, or remove the class"
+                )
+
+
+def _mean_and_sd(sums: Integers, area: int) -> tuple[list[float], list[float]]:
+    """Of each channel in [0, 1], from the sums of images of `area` pixels, (n, 2, 3): four digits after the point."""
+    mean, square_mean = sums.sum(axis=0) / (len(sums) * area) / [[255], [255**2]]
+    sd = np.sqrt(np.maximum(square_mean - mean**2, LEAST_SD**2))
+    return [round(float(value), 4) for value in mean], [round(float(value), 4) for value in sd]
+
+
+def _counts(source: ImageSource) -> str:
+    set_aside = f", {source.validation_length:,} validation" if source.validation_length else ""
+    found = f"{source.train_length:,} training{set_aside} and {source.test_length:,} test images"
+    where = "" if source.in_memory else "; too many for the memory, they are read again for each batch"
+    return f"{found}, {len(source.classes)} classes, {source.size}x{source.size}{where}"

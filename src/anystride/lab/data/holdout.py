@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
@@ -54,11 +56,17 @@ class HeldOut(Source):
 
 
 def hold_out(source: Source, share: float) -> Source:
-    """The source with a share of its training examples set aside; itself for 0, or where it has validation examples.
+    """The source with a share of its training examples set aside; itself where the data set some aside already.
+
+    With a share of 0 there are no validation examples: those that the data set aside are not used.
 
     Raises:
         UsageError: as `HeldOut`.
     """
+    if not share and source.validation_length:
+        without = copy.copy(source)
+        without.validation_length = 0
+        return without
     if not share or source.validation_length:
         return source
     if isinstance(source, MultiTask):

@@ -8,7 +8,6 @@ sizes in proportion. Both follow torchvision's transforms pixel by pixel, but ev
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from anystride.lab.data.augment import normalise
+from anystride.lab.data.decoding import usual_workers
+from anystride.lab.data.images import describe, pixels, read_image, view
 from anystride.lab.data.listing import Listing, Names, find_images, listing
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.errors import UsageError
@@ -39,32 +40,23 @@ DRAWS = 4 * ATTEMPTS + 1
 """Random numbers per image, however many its shape needs: what follows in the batch does not depend on it."""
 TEST_RESIZE = 256 / 224
 TEST_ROWS = 250
-MOST_WORKERS = 8
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are excluded."""
 
 
-class ImageFileError(UsageError):
-    """A UsageError whose line survives the way out of a worker process.
-
-    A DataLoader raises a worker's error once more with the worker's whole traceback for its message. The line that is
-    for the user ends it.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rstrip().rpartition(f"{type(self).__name__}: ")[2])
-
-
 class ImageNet(Source):
     """Images in two folders of class folders, decoded when a batch is made, always on the CPU."""
 
-    def __init__(self, train: Listing, test: Listing, image_size: int, workers: int) -> None:
+    def __init__(self, train: Listing, test: Listing, image_size: int, workers: int, augment: str = "auto") -> None:
         self.train, self.test, self.image_size, self.workers = train, test, image_size, workers
+        self.augment = augment
         self.heads = {"class": train.classes}
         self.train_length, self.test_length, self.test_rows = len(train), len(test), TEST_ROWS
         self.train_labels = train.labels
         self.counts = counts_line(len(train), len(test), len(train.classes))
+        short = round(image_size * TEST_RESIZE)
+        self.preprocessing = describe(size=image_size, short=short, crop=image_size, mean=MEAN, sd=SD)
         self.example, _ = self.test_batch(torch.tensor([0]))
 
     def to(self, device: torch.device) -> ImageNet:
@@ -72,9 +64,11 @@ class ImageNet(Source):
         return self
 
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        if self.augment == "none":
+            return self.plain_batch(rows)
         draws = torch.rand(len(rows), DRAWS, generator=generator, dtype=torch.float64).tolist()
         images = [
-            training_view(read_rgb(self.train.path(row)), self.image_size, numbers)
+            training_view(read_image(self.train.path(row)), self.image_size, numbers, mirror=self.augment == "auto")
             for row, numbers in zip(rows.tolist(), draws, strict=True)
         ]
         return _stack(images), self.train.labels[rows]
@@ -86,7 +80,7 @@ class ImageNet(Source):
         return self._plain(self.train, rows)
 
     def _plain(self, split: Listing, rows: Tensor) -> Batch:
-        images = [testing_view(read_rgb(split.path(row)), self.image_size) for row in rows.tolist()]
+        images = [testing_view(read_image(split.path(row)), self.image_size) for row in rows.tolist()]
         return _stack(images), split.labels[rows]
 
 
@@ -109,12 +103,7 @@ def open_imagenet(config: RunConfig, root: Path, download: bool) -> Source:
     _check(train, test, folder)
     classes = tuple(train)
     parts = listing(folder / "train", train, classes), listing(folder / "val", test, classes)
-    return ImageNet(*parts, config.image_size, min(MOST_WORKERS, _processors()))
-
-
-def _processors() -> int:
-    """Those that this process may use: a container or a scheduler often allows fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ImageNet(*parts, config.image_size, usual_workers(), config.augment)
 
 
 def _check(train: Names, test: Names, folder: Path) -> None:
@@ -143,20 +132,10 @@ def counts_line(train: int, test: int, classes: int) -> str:
     return f"{found}; as published it has {PUBLISHED[0]:,}, {PUBLISHED[1]:,} and {PUBLISHED[2]:,}"
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """One decoded image: grey ones and those in CMYK, of which ImageNet has both, become RGB."""
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageFileError(f"{str(path)!r} is not a readable image ({error}); repair or remove it") from error
-    return image
-
-
-def training_view(image: Image.Image, size: int, draws: Sequence[float]) -> Image.Image:
-    """A random crop, resized to `size` x `size`, and in half the cases flipped; `draws` (DRAWS,) in [0, 1)."""
+def training_view(image: Image.Image, size: int, draws: Sequence[float], mirror: bool = True) -> Image.Image:
+    """A random crop, resized to `size` x `size`; with `mirror` half of them flipped; `draws` (DRAWS,) in [0, 1)."""
     crop = image.crop(random_box(image.width, image.height, draws)).resize((size, size), Image.Resampling.BILINEAR)
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws[-1] < 0.5 else crop
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror and draws[-1] < 0.5 else crop
 
 
 def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
@@ -179,11 +158,7 @@ def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
 
 def testing_view(image: Image.Image, size: int) -> Image.Image:
     """The centre, `size` x `size`, of the image whose shorter side was resized to 256 / 224 of it."""
-    short = round(size * TEST_RESIZE)
-    shorter = min(image.size)
-    width, height = (short if side == shorter else int(short * side / shorter) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop(_box(left, top, size, size))
+    return view(image, round(size * TEST_RESIZE), size)
 
 
 def _box(left: int, top: int, width: int, height: int) -> Box:
@@ -191,5 +166,4 @@ def _box(left: int, top: int, width: int, height: int) -> Box:
 
 
 def _stack(images: Sequence[Image.Image]) -> Tensor:
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    return normalise(pixels.permute(0, 3, 1, 2).contiguous(), MEAN, SD)
+    return normalise(torch.from_numpy(np.stack([pixels(image) for image in images])), MEAN, SD)

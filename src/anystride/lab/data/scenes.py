@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from anystride.lab.data.augment import resize
+from anystride.lab.data.augment import crop, resize
+from anystride.lab.data.images import describe
 from anystride.lab.data.source import TensorSource
 
 Split = Literal["train", "test"]
@@ -118,11 +119,25 @@ def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers
     return np.arange(len(corners))[:, None, None], rows, columns
 
 
-def scene_task(train_size: int, test_size: int, seed: int, image_size: int = CANVAS) -> TensorSource:
+def scene_task(
+    train_size: int, test_size: int, seed: int, image_size: int = CANVAS, augment: str = "auto"
+) -> TensorSource:
     """The scenes of one run: fixed sets that follow from the seed, from two disjoint sets of digits.
 
-    They are drawn at 32x32 and resized on the device where another `image_size` is asked for.
+    They are drawn at 32x32 and resized on the device where another `image_size` is asked for. "auto" does nothing to
+    training scenes, "crop" shifts them: a digit has no mirror image.
     """
     train, test = make_scenes("train", train_size, seed), make_scenes("test", test_size, seed)
-    prepare = None if image_size == CANVAS else partial(resize, size=image_size)
-    return TensorSource(train.images, train.labels, test.images, test.labels, CLASSES, task="digit", prepare=prepare)
+    return TensorSource(
+        train.images,
+        train.labels,
+        test.images,
+        test.labels,
+        CLASSES,
+        task="digit",
+        prepare=None if image_size == CANVAS else partial(resize, size=image_size),
+        augment=crop if augment == "crop" else None,
+        preprocessing=describe(
+            size=image_size, short=CANVAS, crop=CANVAS, mean=(0.0,), sd=(1.0,), background=(0, 0, 0)
+        ),
+    )

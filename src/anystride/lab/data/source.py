@@ -92,11 +92,13 @@ class TensorSource(Source):
         task: str = "class",
         prepare: Callable[[Tensor], Tensor] | None = None,
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         self.train_images, self.train_labels = train_images, train_labels
         self.test_images, self.test_labels = test_images, test_labels
         self.heads = {task: tuple(classes)}
         self.prepare, self.augment = prepare or _unchanged, augment
+        self.preprocessing = preprocessing or self.preprocessing
         self.example = self.prepare(test_images[:1])
         self.train_length, self.test_length = len(train_labels), len(test_labels)
         self.counts = f"{self.train_length:,} training and {self.test_length:,} test images, {len(classes)} classes"

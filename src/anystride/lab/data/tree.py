@@ -120,6 +120,41 @@ def read_tree(folder: Path, kind: str, label_pattern: str = "") -> Tree:
     return Tree(classes, train, parts[0], validation, tuple(listing.bad), listing.others)
 
 
+def read_part(folder: Path, kind: str, label_pattern: str = "") -> Tree:
+    """List what a folder has for testing, as `test` of the tree: all files, where it has no `train`; nothing is split.
+
+    Classes without a file are left out, and a single class is enough.
+
+    Args:
+        folder: laid out as `read_tree` says.
+        kind: of `KINDS`.
+        label_pattern: as of `read_tree`.
+
+    Raises:
+        UsageError: there is no such folder, or no labelled file in it.
+    """
+    listing = _Listing(kind, label_pattern)
+    if not folder.is_dir():
+        raise UsageError(f"DATA must be a data set or a folder, got {str(folder)!r}, which is neither")
+    part = folder
+    if (folder / "train").is_dir():
+        part = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), folder)
+        if part == folder:
+            raise UsageError(f"DATA {str(folder)!r} has train/ but neither test/ nor val/; name the folder to test on")
+    found = {name: paths for name, paths in sorted(listing.found(part).items()) if paths}
+    if not found:
+        raise UsageError(f"DATA must have a folder for each class, with {kind} files in it, got {str(part)!r}")
+    labels = [label for label, paths in enumerate(found.values()) for _ in paths]
+    files = Files(tuple(path for paths in found.values() for path in paths), torch.tensor(labels))
+    return Tree(tuple(found), Files((), torch.tensor([])), files, None, tuple(listing.bad), listing.others)
+
+
+def list_files(folder: Path, kind: str) -> tuple[list[Path], Bad]:
+    """All files of a kind below a folder, whatever their class, and what has the ending of one and is none."""
+    listing = _Listing(kind, "")
+    return list(listing.files(folder)), listing.bad
+
+
 def refuse(bad: Sequence[tuple[Path, str]], kind: str, skip: bool) -> None:
     """Raise one error that names all files that cannot be read, unless they are to be skipped."""
     if not bad or skip:
@@ -143,7 +178,7 @@ class _Listing:
 
     def labelled(self, folder: Path, classes: tuple[str, ...] | None) -> tuple[tuple[str, ...], Files]:
         """The classes of a part and its files; with `classes` given these must be its classes."""
-        found = self._by_name(folder) if self.pattern else self._by_folder(folder)
+        found = self.found(folder)
         names = tuple(sorted(found))
         if classes is None and len(names) < 2:
             layout = "one per group of --label-pattern" if self.pattern else "one folder each"
@@ -157,30 +192,34 @@ class _Listing:
         labels = [label for label, name in enumerate(classes or names) for _ in found[name]]
         return classes or names, Files(tuple(paths), torch.tensor(labels))
 
+    def found(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of each class of a part."""
+        return self._by_name(folder) if self.pattern else self._by_folder(folder)
+
     def _by_folder(self, folder: Path) -> dict[str, list[Path]]:
         entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != "." and entry.is_dir())
-        return {_shown(entry.name): list(self._files(entry)) for entry in entries}
+        return {printable(entry.name): list(self.files(entry)) for entry in entries}
 
     def _by_name(self, folder: Path) -> dict[str, list[Path]]:
         assert self.pattern is not None
         found: dict[str, list[Path]] = {}
         strange: list[str] = []
-        for path in self._files(folder):
+        for path in self.files(folder):
             match = self.pattern.match(path.name)
             label = match and match.group("label" if "label" in self.pattern.groupindex else 1)
             if label:
-                found.setdefault(_shown(label), []).append(path)
+                found.setdefault(printable(label), []).append(path)
             else:
                 strange.append(path.name)
         if strange:
-            shown = ", ".join(repr(_shown(name)) for name in strange[:3])
+            shown = ", ".join(repr(printable(name)) for name in strange[:3])
             raise UsageError(
                 f"--label-pattern {self.pattern.pattern!r} gives no class for {len(strange):,} files such as {shown}; "
                 "change it, or move them away"
             )
         return found
 
-    def _files(self, folder: Path) -> Iterator[Path]:
+    def files(self, folder: Path) -> Iterator[Path]:
         for path in _visible(folder):
             ending = path.suffix.lower()
             if ending not in KINDS[self.kind]:
@@ -204,7 +243,7 @@ def _visible(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
 
 
-def _shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name that can be printed and written: bytes of another encoding are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

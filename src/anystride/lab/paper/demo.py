@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from anystride.lab.errors import UsageError
 from anystride.lab.paper.recipe import METHODS
 from anystride.lab.report.gallery import draw_demo
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.run.config import RunConfig, Strides
-from anystride.lab.run.experiment import finished
+from anystride.lab.run.folder import finished
 from anystride.lab.run.job import Job
 from anystride.lab.run.local import run_all
 from anystride.lab.run.progress import Display
@@ -21,6 +21,8 @@ from anystride.lab.run.record import Record
 
 STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0), (2.0, 2.0), (3.0, 3.0)))
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
+
+AGAIN = "The same command tries them again; the others are kept."
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,12 @@ class Demo:
         ]
 
 
-def demonstrate(demo: Demo, console: Console) -> None:
-    """Run what is not finished yet, then print the table, and save the pictures."""
+def demonstrate(demo: Demo, console: Console) -> int:
+    """Run what is not finished yet, then print the table, and save the pictures.
+
+    Returns:
+        0, or 1 if some runs could not be made: there is no table then.
+    """
     started = time.perf_counter()
     configurations = demo.configurations()
     records: dict[RunConfig, Record] = {}
@@ -67,16 +73,23 @@ def demonstrate(demo: Demo, console: Console) -> None:
                 jobs.append(Job(label, config, folder, fresh=demo.fresh))
         # Runs of the outer ramp have the largest maps. They start first, or one core would wait for another at the end.
         jobs.sort(key=lambda job: (job.config.seed, job.config.method != "outer"))
+        problems = []
         for outcome in run_all(jobs, display):
             if outcome.record is None:
-                raise UsageError(f"run {outcome.job.config.name} was not made: {outcome.problem}")
-            records[outcome.job.config] = outcome.record
+                problems.append(outcome)
+                display.print_line(f"{outcome.job.label}  NOT MADE: {outcome.problem}")
+            else:
+                records[outcome.job.config] = outcome.record
+    if problems:
+        console.print(f"{len(problems)} of {len(configurations)} runs were not made, see above. {AGAIN}")
+        return 1
 
     groups = group([records[config] for config in configurations])
     console.print()
     console.print(results_table(groups))
     console.print(summary(groups), highlight=False)
-    pictures = draw_demo(groups, demo.folder)
+    pictures = draw_demo(groups, demo.folder, partial(console.print, highlight=False, markup=False))
     console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:
         console.print(f"  {picture}", highlight=False, soft_wrap=True)
+    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from anystride.lab.paper.recipe import Grid
 from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
-from anystride.lab.run.experiment import finished
+from anystride.lab.run.folder import finished
 from anystride.lab.run.job import Job, Outcome
 from anystride.lab.run.progress import Display
 from anystride.lab.run.record import Record
@@ -155,11 +154,6 @@ def _make(
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
-
-
-def launched() -> bool:
-    """Whether torchrun or SLURM started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
 
 
 def save_measurement(name: str, values: dict[str, Any], out: Path) -> Path:

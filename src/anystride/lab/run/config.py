@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from anystride.lab.models.spec import NetworkSpec
 
 SCENES = "scenes"
 """The value of `RunConfig.data` that means scikit-learn's digits."""
+
+LONGEST = 60
+"""Characters of a data folder's name that the name of a run repeats."""
 
 Strides = tuple[tuple[float, float], ...]
 
@@ -128,9 +133,15 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The method, the strides and the seed, as in `outer-3x2x3-seed0`: a folder's name."""
+        """The method, the strides and the seed, as in `outer-3x2x3-seed0`."""
         stages = ["_".join(f"{value:g}" for value in dict.fromkeys(pair)) for pair in self.strides]
         return f"{self.method}-{'x'.join(stages)}-seed{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """Data, network and `key`, as in `scenes-resnet18-w8-outer-3x2x3-seed0-1f0c9a2e`: a folder's name."""
+        data = re.sub(r"[^\w+-]+", "-", Path(self.data).name).strip("-") or "data"
+        return f"{data[:LONGEST]}-{self.model}-w{self.width}-{self.key}"
 
     @property
     def key(self) -> str:

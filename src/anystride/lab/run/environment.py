@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+PARENT = "ANYSTRIDE_PARENT"
+"""The environment variable that tells a command the process with which it is to end."""
+
 
 @dataclass(frozen=True)
 class RunEnvironment:

@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.module import SourceData
 from anystride.lab.data.source import Source
-from anystride.lab.errors import UsageError
+from anystride.lab.errors import BusyError
 from anystride.lab.models.measure import map_sizes, multiply_accumulates
 from anystride.lab.record import finite_or_none, provenance
-from anystride.lab.report.text import strides_text
-from anystride.lab.run.config import RunConfig, difference
+from anystride.lab.run.callbacks import Checkpoints, Curves, WholeFiles, measures
+from anystride.lab.run.checkpoint import read_checkpoint
+from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
+from anystride.lab.run.folder import BEST, CHECKPOINT, LOG, RECORD, Action, Mode, begin, decide, remove_run
+from anystride.lab.run.lock import claim
+from anystride.lab.run.ranks import all_prepare, end_with_parent, first_decides, launched
+from anystride.lab.run.ready import Ready, prepare
 from anystride.lab.run.record import Record, load, save
-from anystride.lab.run.training import Classifier, Curves, LastCheckpoint, strides_of
-
-RECORD = "record.json"
-CHECKPOINT = "last.ckpt"
-LOG = "tensorboard"
+from anystride.lab.run.training import Classifier
 
 
 def run(
     config: RunConfig,
     folder: Path,
     *,
-    resume: bool = False,
+    mode: Mode = "new",
     environment: RunEnvironment | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Record:
-    """Train as configured and leave in `folder`: record.json, last.ckpt and TensorBoard's log.
+    """Train as configured and leave in `folder`: record.json, last.ckpt, TensorBoard's log, and best.ckpt.
+
+    The folder is locked while the run lasts. A run that is finished is not made again: its record is returned.
 
     Args:
         config: what is trained, and how.
         folder: it is made where it is absent.
-        resume: go on after the latest finished epoch of an interrupted run. The result is that of a run without the
-            interruption.
+        mode: "new" for a folder without a run; "resume" goes on after the latest finished epoch of an interrupted run,
+            or of a finished one for more epochs; "continue" goes on where that is possible and starts over otherwise;
+            "overwrite" starts over. A resumed run has the result of one without an interruption.
         environment: data folder and processes.
         callbacks: what else Lightning calls during the training.
 
@@ -55,44 +57,98 @@ def run(
         The record that lies in `folder`.
 
     Raises:
+        BusyError: another process works on the run.
         UsageError: the configuration does not fit the data, the network or the number of processes, or `folder` holds
-            no interrupted run of this configuration to resume.
+            another run.
     """
-    started = time.perf_counter()
     environment = environment or RunEnvironment()
-    checkpoint = folder / CHECKPOINT
-    if resume:
-        _check_resumable(checkpoint, config)
-    source = open_source(config, environment.root, environment.download)
-    _check_batch(config, source, environment)
-    torch.manual_seed(config.seed)
-    classifier = build(config, source)
-    start: dict[str, Any] = {
-        "start_strides": strides_of(classifier),
-        "start_map_sizes": map_sizes(classifier.model, source.example),
-        "start_multiply_accumulates": multiply_accumulates(classifier.model, source.example),
-    }
-    _check_strides(config, start["start_map_sizes"])
-    if environment.is_first:
-        _prepare_folder(folder, resume)
-    curves = Curves()
+    with _threads(config.threads):
+        if environment.is_first:
+            decide(config, folder, mode)  # soon, before data are read; it counts under the lock
+        if launched() or not environment.is_first:
+            end_with_parent()
+        ready = all_prepare(environment, lambda: prepare(config, environment))
+        with _taken(config, folder, mode, environment) as action:
+            if action == "show":
+                return load(folder / RECORD)
+            return _train(ready, folder, action, callbacks)
+
+
+@contextlib.contextmanager
+def _taken(config: RunConfig, folder: Path, mode: Mode, environment: RunEnvironment) -> Iterator[Action]:
+    """Lock the folder, decide in all processes alike, and make it ready; clean up after a run that never began."""
+    with contextlib.ExitStack() as held:
+
+        def first() -> str:
+            if not held.enter_context(claim(folder)):
+                return "busy"
+            action = decide(config, folder, mode)
+            if action != "show":
+                begin(config, folder, action)
+            return action
+
+        action = first_decides(environment, first)
+        if action == "busy":
+            raise BusyError(
+                f"another process works on the run in {str(folder)!r}; wait for it, or choose another --out"
+            )
+        try:
+            yield action  # type: ignore[misc]  # what `decide` gave, as text
+        except Exception:
+            if environment.is_first and action == "start" and not (folder / CHECKPOINT).exists():
+                remove_run(folder)
+            raise
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many threads: sums depend on it, and no run may depend on how many others there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Tested(NamedTuple):
+    """The epoch whose weights are the result, and what was measured with them."""
+
+    epoch: int
+    values: dict[str, Any]
+
+
+def _train(ready: Ready, folder: Path, action: Action, callbacks: Sequence[pl.Callback]) -> Record:
+    config, classifier = ready.config, ready.classifier
+    curves = Curves(config.epochs)
+    kept = Checkpoints(folder, curves, config.patience)
+    data = _data(config, ready.source)
     with _quiet():
-        trainer = _trainer(config, environment, folder, [curves, *callbacks, LastCheckpoint(checkpoint)])
-        _fit(trainer, classifier, _data(config, source), checkpoint if resume else None)
+        trainer = _trainer(config, ready.environment, folder, [curves, *callbacks, kept])
+        resume = action == "resume" and (folder / CHECKPOINT).is_file()
+        _interruptible(
+            lambda: trainer.fit(
+                classifier, datamodule=data, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True
+            )
+        )
+        tested = _test(trainer, classifier, data, folder, curves, kept)
     classifier.cpu()
-    record = _record(config, environment, source, classifier, curves.epochs, start, started)
-    if environment.is_first:
+    record = _record(ready, curves, tested)
+    if ready.environment.is_first:
         save(record, folder / RECORD)
     return record
 
 
-def _prepare_folder(folder: Path, resume: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
-    if not resume:
-        # Should this run be interrupted, nothing that an earlier run left may be taken for its own.
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-        shutil.rmtree(folder / LOG, ignore_errors=True)
+def _test(
+    trainer: pl.Trainer, classifier: Classifier, data: SourceData, folder: Path, curves: Curves, kept: Checkpoints
+) -> _Tested:
+    """Test the best epoch, once; without validation examples the last epoch was tested already."""
+    if kept.best is None:
+        return _Tested(len(curves.epochs) - 1, curves.epochs[-1])
+    classifier.load_state_dict(read_checkpoint(folder / BEST)["state_dict"])
+    _interruptible(lambda: trainer.test(classifier, datamodule=data, verbose=False))
+    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return _Tested(kept.best, measures(metrics, "test", classifier.tasks))
 
 
 def _trainer(config: RunConfig, environment: RunEnvironment, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -108,6 +164,7 @@ def _trainer(config: RunConfig, environment: RunEnvironment, folder: Path, callb
         accumulate_grad_batches=config.accumulate,
         deterministic=torch.cuda.is_available(),
         logger=TensorBoardLogger(folder, name="", version=LOG),
+        plugins=[WholeFiles()],
         callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -127,101 +184,47 @@ def _data(config: RunConfig, source: Source) -> SourceData:
     )
 
 
-def _fit(trainer: pl.Trainer, classifier: Classifier, data: SourceData, checkpoint: Path | None) -> None:
+def _interruptible(work: Callable[[], object]) -> None:
     try:
-        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        work()
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit without a word; the command line has something to say.
         raise KeyboardInterrupt from stop
 
 
-def _record(
-    config: RunConfig,
-    environment: RunEnvironment,
-    source: Source,
-    classifier: Classifier,
-    epochs: list[dict[str, Any]],
-    start: dict[str, Any],
-    started: float,
-) -> Record:
-    """What came out of a training; `start` has the fields that were measured before it."""
-    last = epochs[-1]
+def _record(ready: Ready, curves: Curves, tested: _Tested) -> Record:
+    """What came out of a training."""
+    epochs = curves.epochs
+    config, source, model = ready.config, ready.source, ready.classifier.model
+    best, values = epochs[tested.epoch], tested.values
+    validated: dict[str, Any] = {}
+    if config.validation:
+        validated = {"best_epoch": tested.epoch + 1, "validation_accuracy": best["validation_accuracy"]}
     return Record(
         command=["anystride", *sys.argv[1:]],
         configuration=config.to_json(),
         seed=config.seed,
         **provenance(),
-        devices=environment.world,
+        devices=ready.environment.world,
         classes=list(source.classes),
         examples=source.counts,
-        accuracy=last["test_accuracy"],
-        top5=last.get("test_top5"),
-        accuracies=last.get("tasks", {classifier.tasks[0]: last["test_accuracy"]}),
-        loss=finite_or_none(last["test_loss"]),
-        **start,
-        strides=last["strides"],
-        map_sizes=map_sizes(classifier.model, source.example),
-        multiply_accumulates=multiply_accumulates(classifier.model, source.example),
-        parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
+        accuracy=values["test_accuracy"],
+        top5=values.get("test_top5"),
+        accuracies=values.get("tasks", {ready.classifier.tasks[0]: values["test_accuracy"]}),
+        loss=finite_or_none(values["test_loss"]),
+        **validated,
+        extended=curves.planned[:-1] or None,
+        **ready.start,
+        strides=best["strides"],
+        map_sizes=map_sizes(model, source.example),
+        multiply_accumulates=multiply_accumulates(model, source.example),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         epochs=finite_or_none(epochs),
         seconds={
             "train": sum(epoch["seconds"] for epoch in epochs),
-            "total": time.perf_counter() - started,
+            "total": time.perf_counter() - ready.started,
         },
     )
-
-
-def build(config: RunConfig, source: Source) -> Classifier:
-    """Build the untrained classifier; UsageError for settings that the network refuses."""
-    try:
-        return Classifier(config, source.heads, source.example.shape[1:])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
-    count, parts = source.train_length, config.accumulate * environment.world
-    if config.batch_size > count and not config.epoch_steps:
-        raise UsageError(f"--batch-size must be at most {count}, the training examples, got {config.batch_size}")
-    if config.batch_size % parts:
-        raise UsageError(
-            f"--batch-size must be a multiple of {parts}, the parts that --accumulate {config.accumulate} and "
-            f"{environment.world} processes make of a step, got {config.batch_size}"
-        )
-
-
-def _check_strides(config: RunConfig, sizes: list[list[int]]) -> None:
-    if len(sizes) <= len(config.strides):
-        return  # the maps before the strides are not listed
-    for number, (stride, size) in enumerate(zip(config.strides, sizes, strict=False), start=1):
-        if stride[0] > size[0] or stride[1] > size[1]:
-            largest = "x".join(map(str, size))
-            given = strides_text([list(stride)])
-            raise UsageError(f"--strides must not exceed the map, {largest} pixels before stride {number}, got {given}")
-
-
-def _check_resumable(checkpoint: Path, config: RunConfig) -> None:
-    saved = saved_configuration(checkpoint)
-    if saved is None:
-        raise UsageError(f"--resume needs {str(checkpoint)!r}, which does not exist; leave it out to start a new run")
-    changed = difference(config, saved)
-    if changed:
-        raise UsageError(f"--resume must repeat the interrupted run's options, got {changed}")
-
-
-def saved_configuration(checkpoint: Path) -> RunConfig | None:
-    """The configuration that a checkpoint was made with; None where there is no checkpoint."""
-    if not checkpoint.is_file():
-        return None
-    return RunConfig.from_json(torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"])
-
-
-def finished(config: RunConfig, folder: Path) -> Record | None:
-    """The record of a finished run of this configuration; None where there is none."""
-    if not (folder / RECORD).is_file():
-        return None
-    record = load(folder / RECORD)
-    return record if record.config == config else None
 
 
 @contextlib.contextmanager

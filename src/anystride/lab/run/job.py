@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anystride.lab.errors import UsageError
+from anystride.lab.errors import BusyError, UsageError
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
-from anystride.lab.run.experiment import CHECKPOINT, finished, run, saved_configuration
-from anystride.lab.run.lock import claim
+from anystride.lab.run.experiment import run
+from anystride.lab.run.folder import Mode
 from anystride.lab.run.progress import ProgressUpdate, RunProgress
+from anystride.lab.run.ranks import launched
 from anystride.lab.run.record import Record
+
+BUSY = "another worker has it"
 
 
 @dataclass(frozen=True)
@@ -29,40 +31,40 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The record of a job, or why there is none."""
+    """The record of a job, or why there is none; `busy` where another worker makes it at this time."""
 
     job: Job
     record: Record | None = None
     problem: str = ""
+    busy: bool = False
 
 
 def run_job(job: Job, send: Callable[[ProgressUpdate], None]) -> Outcome:
     """Make the run of a job, unless it is finished or another worker has it.
 
-    An interrupted run goes on from its checkpoint. An error other than UsageError becomes the problem of this outcome:
-    one failing run does not end the others.
+    An interrupted run goes on from its checkpoint, and starts over where that is damaged. An error becomes the problem
+    of this outcome: one failing run does not end the others.
 
     Args:
         job: the run.
         send: is called with each update of the progress.
-
-    Raises:
-        UsageError: the user must change something first.
     """
-    # The processes of one run are one worker, for which the first one speaks.
-    with claim(job.folder) if job.environment.is_first else nullcontext(True) as ours:
-        if not ours:
-            return Outcome(job, problem="another worker has it")
-        if job.fresh:
-            (job.folder / CHECKPOINT).unlink(missing_ok=True)
-        elif record := finished(job.config, job.folder):
-            return Outcome(job, record)
-        resume = saved_configuration(job.folder / CHECKPOINT) == job.config
-        progress = RunProgress(job.label, send)
-        try:
-            made = run(job.config, job.folder, resume=resume, environment=job.environment, callbacks=(progress,))
-        except UsageError:
-            raise
-        except Exception as error:
-            return Outcome(job, problem=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
-        return Outcome(job, made)
+    progress = RunProgress(job.label, send)
+    mode: Mode = "overwrite" if job.fresh else "continue"
+    try:
+        made = run(job.config, job.folder, mode=mode, environment=job.environment, callbacks=(progress,))
+    except BusyError:
+        return Outcome(job, problem=BUSY, busy=True)
+    except UsageError as error:
+        return Outcome(job, problem=str(error))
+    except Exception as error:
+        if launched():
+            raise  # the other processes of this run wait for this one: their launcher must end them all
+        return Outcome(job, problem=described(error))
+    return Outcome(job, made)
+
+
+def described(error: BaseException) -> str:
+    """An error in one line: its kind, and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError
 from ray.util.queue import Queue
 
-from anystride.lab.errors import UsageError
-from anystride.lab.run.job import Job, Outcome, run_job
+from anystride.lab.run.job import Job, Outcome, described, run_job
 from anystride.lab.run.progress import Display, ProgressUpdate
 
 
 def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = None) -> Iterator[Outcome]:
-    """The outcomes of all jobs as they come, each made by a Ray task with one CPU and `gpus` GPUs.
+    """The outcomes of all jobs as they come, each made by a Ray task with a CPU per thread and `gpus` GPUs.
 
     Joins the cluster that RAY_ADDRESS names, or starts one on this machine. `gpus` may be a fraction: 0.25 puts four
     runs on one GPU; None means 1 where this machine has one, otherwise 0.
@@ -28,17 +27,18 @@ def run_all_on_ray(jobs: Sequence[Job], display: Display, gpus: float | None = N
     listener = threading.Thread(target=_listen, args=(updates, display), daemon=True)
     listener.start()
     need = (1.0 if torch.cuda.is_available() else 0.0) if gpus is None else gpus
-    task = ray.remote(num_cpus=1, num_gpus=need, max_retries=0)(_run_in_worker)
-    waiting = [task.remote(job, updates) for job in jobs]
+    threads = max((job.config.threads for job in jobs), default=1)
+    task = ray.remote(num_cpus=threads, num_gpus=need, max_retries=0)(_run_in_worker)
+    waiting = {task.remote(job, updates): job for job in jobs}
     try:
         while waiting:
-            (first,), waiting = ray.wait(waiting, num_returns=1)
+            (first,), _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(first)
             try:
-                yield ray.get(first)
-            except RayTaskError as error:
-                # Ray wraps what a task raised; the user's own error should read as it was written.
-                cause = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
-                raise (UsageError(str(error.cause)) if isinstance(cause, UsageError) else cause) from None
+                outcome: Outcome = ray.get(first)
+            except RayError as error:  # the worker was killed, or its machine left the cluster
+                outcome = Outcome(job, problem=described(error))
+            yield outcome
     finally:
         for each in waiting:
             ray.cancel(each, force=True)
@@ -56,5 +56,4 @@ def _listen(updates: Queue, display: Display) -> None:
 
 
 def _run_in_worker(job: Job, updates: Queue) -> Outcome:
-    torch.set_num_threads(1)
     return run_job(job, updates.put_nowait)

@@ -84,7 +84,9 @@ class RunProgress(pl.Callback):
         assert isinstance(pl_module, Classifier)
         metrics = trainer.callback_metrics
         strides = strides_text(strides_of(pl_module), digits=1)
-        status = f"loss {metrics['train/loss']:.3f}  test {100 * metrics['test/accuracy']:5.1f} %  strides {strides}"
+        part, name = ("val", "validation") if pl_module.config.validation else ("test", "test")
+        accuracy = 100 * metrics[f"{part}/accuracy"]
+        status = f"loss {metrics['train/loss']:.3f}  {name} {accuracy:5.1f} %  strides {strides}"
         self._send_update(trainer, status)
 
     def _send_update(self, trainer: pl.Trainer, status: str = "") -> None:

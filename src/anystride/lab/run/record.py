@@ -12,7 +12,7 @@ from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 
 SCHEMA = 1
-OPTIONAL = ("devices", "examples", "top5", "accuracies")
+OPTIONAL = ("devices", "examples", "top5", "accuracies", "validation_accuracy", "best_epoch", "extended")
 """Fields that older records lack; a file has no entry for one that is None."""
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "command": list,
@@ -57,6 +57,10 @@ class Record:
         top5: the share of test images whose class is among the five best guesses, where there are more classes.
         accuracies: the accuracy of each task.
         loss: the mean cross-entropy on the test images; None if it diverged.
+        validation_accuracy: the same on the validation examples, of the best epoch; None without such examples.
+        best_epoch: the epoch that was best on them, from 1 on: its weights are tested, and kept in best.ckpt.
+        extended: numbers of epochs at which the run was to end before it was given more; its learning rate followed
+            the earlier schedule until then.
         start_strides: a pair (vertical, horizontal) per downsampler, before training.
         start_map_sizes: (H, W) per stage, before training.
         start_multiply_accumulates: per image, before training.
@@ -82,6 +86,9 @@ class Record:
     top5: float | None = None
     accuracies: dict[str, float] | None = None
     loss: float | None
+    validation_accuracy: float | None = None
+    best_epoch: int | None = None
+    extended: list[int] | None = None
     start_strides: list[list[float]]
     start_map_sizes: list[list[int]]
     start_multiply_accumulates: int

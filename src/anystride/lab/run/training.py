@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from anystride import complexity, learned_strides, param_groups, regrid_
+from anystride import Budget, complexity, learned_strides, macs, param_groups, regrid_
 from anystride.lab.data.module import PRIME
 from anystride.lab.data.source import Batch
 from anystride.lab.models import registry
 from anystride.lab.models.network import Network, in_fast_layout
+from anystride.lab.run.checkpoint import read_checkpoint
 from anystride.lab.run.config import RunConfig
 
 MOMENTUM = 0.9
@@ -58,14 +57,23 @@ class Classifier(pl.LightningModule):
     """A network trained on cross-entropy + lam * J (Eq. 6), as its configuration says: one head per task of `heads`.
 
     Labels number the classes of all tasks: a label also tells the task of an example. An example is compared with the
-    classes of its own task only. `shape` (C, H, W) is that of one input.
+    classes of its own task only. `shape` (C, H, W) is that of one input, and `preprocessing` says how a file becomes
+    one, see `Source`.
     """
 
-    def __init__(self, config: RunConfig, heads: dict[str, tuple[str, ...]], shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        heads: Mapping[str, tuple[str, ...]],
+        shape: Sequence[int],
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        # The checkpoint carries what is needed to build the model again, as plain values.
+        # The checkpoint carries what is needed to build the model again, and to use it, as plain values.
         plain = {"config": config.to_json(), "heads": {task: list(names) for task, names in heads.items()}}
-        self.save_hyperparameters({**plain, "shape": list(shape)}, logger=False)
+        self.save_hyperparameters(
+            {**plain, "shape": list(shape), "preprocessing": dict(preprocessing or {})}, logger=False
+        )
         self.config, self.shape = config, tuple(shape)
         self.tasks = tuple(heads)
         sizes = [len(classes) for classes in heads.values()]
@@ -77,6 +85,7 @@ class Classifier(pl.LightningModule):
         self.register_buffer("task_of_class", torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)), False)
         self.right = nn.ModuleList(MeanMetric() for _ in sizes)
         self.top = MeanMetric() if len(sizes) == 1 and sizes[0] > TOP else None
+        self.budget: Budget | None = None
 
     def setup(self, stage: str) -> None:
         if self.config.compile:
@@ -101,25 +110,44 @@ class Classifier(pl.LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if self.config.lam:
             loss = loss + self.config.lam * complexity(self.model)
+        if self.budget is not None:
+            loss = loss + self.budget(macs(self.model, torch.empty(1, *self.shape, device=self.device)))
         return loss
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(self._own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
+    def limit_macs(self, limit: float) -> None:
+        """Hold the multiply-accumulates per example to `limit` from now on, by a term of the loss."""
+        self.budget = Budget(limit)
+        self.hparams["budget"] = limit
 
-    def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self.own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
+
+    def own(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits with those of other tasks' classes at minus infinity."""
         if len(self.tasks) == 1:
             return logits
         return logits.masked_fill(self.task_of_class != self.task_of_class[labels][:, None], -math.inf)
 
     def validation_step(self, batch: Batch, _: int) -> None:
+        self._measure(batch, "val" if self.config.validation else "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_measures("val" if self.config.validation else "test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._measure(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_measures("test")
+
+    def _measure(self, batch: Batch, part: str) -> None:
         inputs, labels, *group = batch
         logits = self(inputs)
         if group:
             # Section 3.1: the logits of an example's windows are averaged.
             sums = logits.new_zeros(len(labels), logits.shape[1]).index_add(0, group[0], logits)
             logits = sums / torch.bincount(group[0], minlength=len(labels))[:, None]
-        logits = self._own(logits.float(), labels)
+        logits = self.own(logits.float(), labels)
         right = (logits.argmax(dim=1) == labels).float()
         for number, metric in enumerate(self.right):
             mine = right[self.task_of_class[labels] == number]
@@ -127,15 +155,15 @@ class Classifier(pl.LightningModule):
                 metric(mine)
         if self.top is not None:
             self.top((logits.topk(TOP).indices == labels[:, None]).any(dim=1).float())
-        self.log("test/loss", cross_entropy(logits, labels), on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log(f"{part}/loss", cross_entropy(logits, labels), on_epoch=True, batch_size=len(labels), sync_dist=True)
 
-    def on_validation_epoch_end(self) -> None:
+    def _log_measures(self, part: str) -> None:
         values = [_end(metric) for metric in self.right]
         if self.top is not None:
-            self.log("test/top5", _end(self.top))
+            self.log(f"{part}/top5", _end(self.top))
         for task, value in zip(self.tasks, values, strict=True):
-            self.log(f"test/accuracy/{task}", value)
-        self.log("test/accuracy", torch.stack(values).mean())
+            self.log(f"{part}/accuracy/{task}", value)
+        self.log(f"{part}/accuracy", torch.stack(values).mean())
 
     def on_train_epoch_start(self) -> None:
         # What a network draws itself, as in dropout, follows from seed and epoch: a resumed run draws it again.
@@ -179,56 +207,23 @@ def strides_of(classifier: Classifier) -> list[list[float]]:
     return pairs or [list(pair) for pair in classifier.config.strides]
 
 
-class Curves(pl.Callback):
-    """One entry per epoch: losses, accuracy, strides, seconds. It is part of the checkpoint and survives a resume."""
-
-    def __init__(self) -> None:
-        self.epochs: list[dict[str, Any]] = []
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        tasks = {task: metrics[f"test/accuracy/{task}"] for task in pl_module.tasks}
-        self.epochs.append(
-            {
-                "train_loss": metrics["train/loss"],
-                "test_loss": metrics["test/loss"],
-                "test_accuracy": metrics["test/accuracy"],
-                **({"test_top5": metrics["test/top5"]} if "test/top5" in metrics else {}),
-                **({"tasks": tasks} if len(tasks) > 1 else {}),
-                "strides": strides_of(pl_module),
-                "seconds": time.perf_counter() - self.started,
-            }
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epochs = list(state_dict["epochs"])
-
-
-class LastCheckpoint(Checkpoint):
-    """Keeps the state after the latest finished epoch in one file, which is at no time half written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        unfinished = self.path.with_suffix(".part")
-        trainer.save_checkpoint(unfinished)  # called by all processes, written by the first one
-        if trainer.is_global_zero:
-            unfinished.replace(self.path)
-
-
 def load_classifier(checkpoint: Path) -> Classifier:
-    """The trained classifier of a run, on the CPU and in evaluation mode."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    """The trained classifier of a run, on the CPU and in evaluation mode.
+
+    Raises:
+        UsageError: as `checkpoint.read_checkpoint`.
+    """
+    return restored(read_checkpoint(checkpoint))
+
+
+def restored(saved: Mapping[str, Any]) -> Classifier:
+    """The classifier of what `checkpoint.read_checkpoint` gave, on the CPU and in evaluation mode."""
     values = saved["hyper_parameters"]
     heads = {task: tuple(names) for task, names in values["heads"].items()}
-    classifier = Classifier(RunConfig.from_json(values["config"]), heads, values["shape"])
+    classifier = Classifier(
+        RunConfig.from_json(values["config"]), heads, values["shape"], values.get("preprocessing", {})
+    )
+    if values.get("budget"):
+        classifier.limit_macs(values["budget"])
     classifier.load_state_dict(saved["state_dict"])
     return classifier.eval()

@@ -1,0 +1,111 @@
+"""Everything that can be wrong with a run, found before its folder is touched: data, network, strides, batches."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anystride.lab.data.catalogue import open_source
+from anystride.lab.data.source import Source
+from anystride.lab.errors import UsageError
+from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.measure import map_sizes, multiply_accumulates
+from anystride.lab.report.text import strides_text
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.environment import RunEnvironment
+from anystride.lab.run.initial import start_from
+from anystride.lab.run.training import Classifier, strides_of
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run before its first step.
+
+    Args:
+        config: what is trained.
+        environment: where.
+        source: the examples.
+        classifier: untrained, or with the weights that it is to start from.
+        start: the record's fields that begin with "start".
+        started: when this began, by `time.perf_counter`.
+    """
+
+    config: RunConfig
+    environment: RunEnvironment
+    source: Source
+    classifier: Classifier
+    start: dict[str, Any]
+    started: float
+
+
+def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
+    """Open the data and build the network of a run.
+
+    Args:
+        config: of the run.
+        environment: of the run.
+
+    Raises:
+        UsageError: the configuration does not fit the data, the network or the number of processes.
+    """
+    started = time.perf_counter()
+    if config.patience and not config.validation:
+        raise UsageError(f"--patience {config.patience} needs validation examples; give --validation, such as 0.1")
+    source = open_source(config, environment.root, environment.download)
+    _check_batch(config, source, environment)
+    torch.manual_seed(config.seed)
+    classifier = build(config, source)
+    sizes = map_sizes(classifier.model, source.example)
+    _check_strides(config, sizes)
+    if config.init:
+        start_from(classifier, Path(config.init))
+        sizes = map_sizes(classifier.model, source.example)
+    costs = multiply_accumulates(classifier.model, source.example)
+    if config.budget_macs:
+        classifier.limit_macs(_limit(config, costs))
+    start = {
+        "start_strides": strides_of(classifier),
+        "start_map_sizes": sizes,
+        "start_multiply_accumulates": costs,
+    }
+    return Ready(config, environment, source, classifier, start, started)
+
+
+def _limit(config: RunConfig, costs: int) -> float:
+    if not DOWNSAMPLERS[config.method].learns:
+        raise UsageError(f"--budget-macs needs a method that learns its strides, got --method {config.method}")
+    text = config.budget_macs
+    return float(text.removesuffix("x")) * costs if text.endswith("x") else float(text)
+
+
+def build(config: RunConfig, source: Source) -> Classifier:
+    """Build the untrained classifier; UsageError for settings that the network refuses."""
+    try:
+        return Classifier(config, source.heads, source.example.shape[1:], source.preprocessing)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
+    count, parts = source.train_length, config.accumulate * environment.world
+    if config.batch_size > count and not config.epoch_steps:
+        raise UsageError(f"--batch-size must be at most {count}, the training examples, got {config.batch_size}")
+    if config.batch_size % parts:
+        raise UsageError(
+            f"--batch-size must be a multiple of {parts}, the parts that --accumulate {config.accumulate} and "
+            f"{environment.world} processes make of a step, got {config.batch_size}"
+        )
+
+
+def _check_strides(config: RunConfig, sizes: list[list[int]]) -> None:
+    if len(sizes) <= len(config.strides):
+        return  # the maps before the strides are not listed
+    for number, (stride, size) in enumerate(zip(config.strides, sizes, strict=False), start=1):
+        if stride[0] > size[0] or stride[1] > size[1]:
+            largest = "x".join(map(str, size))
+            given = strides_text([list(stride)])
+            raise UsageError(f"--strides must not exceed the map, {largest} pixels before stride {number}, got {given}")
