@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from anystride.lab.commands.common import Commands, console
 from anystride.lab.commands.options import add_data_folder, add_processes, add_run_option, check, run_environment
 from anystride.lab.commands.parsing import Parser
-from anystride.lab.data.names import is_known
+from anystride.lab.data.names import is_known, is_there
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import SCENES, RunConfig
 from anystride.lab.run.defaults import METHOD, VALIDATION, told, usual
@@ -107,7 +107,7 @@ def configuration(options: argparse.Namespace) -> RunConfig:
     if given.get("init"):
         base = {name: value for name, value in _of_run(Path(given["init"])).items() if name in (*MODEL, "image_size")}
     data = given.get("data", SCENES)
-    if not is_known(data) and not Path(data).exists():
+    if not is_known(data) and not is_there(data):
         raise UsageError(
             f"--data must be {SCENES!r}, another data set (anystride train --help) or a folder of images, sounds or "
             f"series, got {data!r}, which does not exist"

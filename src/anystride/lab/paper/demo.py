@@ -26,6 +26,7 @@ NOT_A_RESULT = (
     "These networks are too small and train too briefly to learn: which method comes first here is noise, and says "
     "nothing of the methods. Without --quick they learn, in about six minutes on two cores."
 )
+ONE_SEED = "One seed: differences of a few points may be chance; --seeds 3 shows the spread."
 AGAIN = "The same command tries them again; the others are kept."
 
 
