@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anystride import DiffStride2d, complexity, freeze_, learned_strides, macs
+from anystride import DiffStride1d, DiffStride2d, complexity, freeze_, learned_strides, macs
 from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS, pair
 from anystride.lab.models.measure import map_sizes
 from anystride.lab.models.registry import ARCHITECTURES, build
@@ -20,6 +20,7 @@ CASES: dict[str, list[tuple[int, tuple[int, ...], tuple[object, ...]]]] = {
     "densenet-bc": [(2, (3, 32, 32), ((2, 3), 1))],
     "efficientnet-b0": [(8, (3, 128, 128), (1, 2, (2, 3), 2, 1, 2, 1))],
     "audio": [(4, (1, 98, 64), ((2, 3), 2, 1, (3, 2), 1, 2)), (4, (1, 7, 40), (2, 2, 1, 2, 1, 2))],
+    "series": [(4, (2, 100), (3, 2, (2, 2))), (4, (1, 37), (2, 1, 3))],
 }
 RUNS = [
     pytest.param(name, method, *case, id=f"{name}-{len(case[2])}-{method}-{case[1][1]}")
@@ -39,6 +40,10 @@ def network(name: str, method: str, **changes: object) -> nn.Module:
 
 def picture(name: str, number: int = 2) -> Tensor:
     return torch.rand(number, *CASES[name][0][1], generator=torch.Generator().manual_seed(0))
+
+
+def axes(name: str) -> int:
+    return len(ARCHITECTURES[name].axes)
 
 
 def test_every_network_has_a_case() -> None:
@@ -66,7 +71,7 @@ def test_learned_strides_come_in_the_order_of_the_strides(
 ) -> None:
     model = build(name, NetworkSpec([5], shape[0], width, method, strides))  # type: ignore[arg-type]
     learned = [tuple(stride.tolist()) for stride in learned_strides(model).values()]
-    expected = [pair(stride) for stride in strides]  # type: ignore[arg-type]
+    expected = [pair(stride)[: axes(name)] for stride in strides]  # type: ignore[arg-type]
     assert learned == (expected if DOWNSAMPLERS[method].learns else [])
 
 
@@ -78,7 +83,7 @@ def test_the_loss_reaches_the_strides(name: str) -> None:
     assert first.grad is not None
     assert first.grad.abs().min() > 0
     # Eq. 6 counts each downsampler once, in its order. A map of one sample has no stride: hence the tolerance.
-    expected = sum(4.0**-depth for depth in range(1, len(learned_strides(model)) + 1))
+    expected = sum((2.0 ** axes(name)) ** -depth for depth in range(1, len(learned_strides(model)) + 1))
     assert complexity(model).item() == pytest.approx(expected, rel=1e-3)
 
 
@@ -125,6 +130,11 @@ def test_a_stride_of_one_learns_and_leaves_the_map(method: str) -> None:
         ("audio", "strided", [[49, 22], [25, 11], [25, 11], [9, 6], [9, 6], [5, 3]]),
         ("audio", "spectral", [[49, 21], [24, 10], [24, 10], [8, 5], [8, 5], [4, 2]]),
         ("audio", "inner", [[49, 22], [25, 11], [25, 11], [9, 6], [9, 6], [5, 3]]),
+        ("series", "strided", [[100], [34], [17], [9]]),
+        ("series", "spectral", [[100], [33], [16], [8]]),
+        ("series", "outer", [[100], [41], [28], [22]]),
+        ("series", "inner", [[100], [34], [17], [9]]),
+        ("series", "average", [[100], [33], [16], [8]]),
     ],
 )
 def test_map_sizes(name: str, method: str, sizes: list[list[int]]) -> None:
@@ -142,7 +152,7 @@ def test_a_shared_stride_has_one_value(name: str) -> None:
 def test_smoothness_reaches_every_layer(name: str) -> None:
     model = network(name, "outer", smoothness=2.0)
     pools = [module for module in model.modules() if hasattr(module, "effective_stride")]
-    assert {module.smoothness for module in pools} == {(2.0, 2.0)}
+    assert {module.smoothness for module in pools} == {(2.0,) * axes(name)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,10 +181,17 @@ def test_sound_of_any_length(method: str, frames: int) -> None:
     assert model(torch.rand(1, 1, frames, 64)).isfinite().all()
 
 
+@pytest.mark.parametrize("length", [1, 5, 100, 1001])
+@pytest.mark.parametrize("method", METHODS)
+def test_series_of_any_length(method: str, length: int) -> None:
+    model = network("series", method).eval()
+    assert model(torch.rand(1, 2, length)).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("resnet50", {}, "model must be one of resnet18, resnet18-imagenet, .*, audio, got 'resnet50'"),
+        ("resnet50", {}, "model must be one of resnet18, resnet18-imagenet, .*, audio, series, got 'resnet50'"),
         (
             "resnet18",
             {"method": "average"},
@@ -192,6 +209,9 @@ def test_sound_of_any_length(method: str, frames: int) -> None:
         ("densenet-bc", {"method": "average", "strides": (2.5, 2)}, "average pooling must be whole numbers, got .2.5"),
         ("efficientnet-b0", {"strides": (1, 2, 0.5, 2, 1, 2, 1)}, "at least 1, got 0.5"),
         ("audio", {"strides": ((2, 1), 2, 1, 2, 1, 2), "shared": True}, "equal along both axes"),
+        ("series", {"strides": (2, 2)}, "3 entries .one per shortcut block.*, got 2"),
+        ("series", {"strides": (2, (3, 2), 2)}, "--strides of the model 'series' must be single numbers, .*, got 3x2"),
+        ("series", {"method": "average", "strides": (2.5, 2, 2)}, "average pooling must be whole numbers, got .2.5"),
         ("densenet-bc", {"width": 0}, "width must be at least 1, got 0"),
         ("audio", {"heads": []}, "heads must give at least one class for each task, got .."),
         ("audio", {"heads": [3, 0]}, "at least one class for each task, got .3, 0."),
@@ -208,5 +228,5 @@ def test_exceptions(name: str, changes: dict[str, object], message: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_the_grid_reaches_every_learned_layer(name: str) -> None:
     model = network(name, "inner", grid=4)
-    pools = [module for module in model.modules() if isinstance(module, DiffStride2d)]
+    pools = [module for module in model.modules() if isinstance(module, DiffStride1d | DiffStride2d)]
     assert [pool.grid for pool in pools] == [4] * len(CASES[name][0][2])

@@ -41,11 +41,10 @@ class RunOption:
     is_flag: bool = False
 
 
+MODELS = ("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio", "series")
+
 RUN_OPTIONS: dict[str, RunOption] = {
-    "model": RunOption(
-        "the network",
-        choices=("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio"),
-    ),
+    "model": RunOption("the network", choices=MODELS),
     "method": RunOption("the downsampler", choices=("strided", "spectral", "outer", "inner", "cosine", "average")),
     "strides": RunOption(
         "one per downsampler; vertical x horizontal (for sound time x frequency) as in 3x2", strides, "S,S,S"

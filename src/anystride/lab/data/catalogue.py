@@ -81,4 +81,6 @@ def _open_folder(config: RunConfig, root: Path) -> Source:
         from anystride.lab.data.audio.folder import sound_folder
 
         return sound_folder(config, root)
-    raise UsageError(f"--data {config.data!r} is a folder of {kind}")
+    from anystride.lab.data.series import series_folder
+
+    return series_folder(config)

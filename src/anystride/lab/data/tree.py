@@ -29,6 +29,8 @@ SPLIT_SEED = 0
 SHOWN = 100
 """Bad files that a message names."""
 
+Rows = npt.NDArray[np.int64]
+
 Bad = list[tuple[Path, str]]
 """Files that cannot be read, each with the reason."""
 
@@ -159,7 +161,7 @@ def refuse(bad: Sequence[tuple[Path, str]], kind: str, skip: bool) -> None:
     """Raise one error that names all files that cannot be read, unless they are to be skipped."""
     if not bad or skip:
         return
-    noun = f"file that is not a readable {kind}" if len(bad) == 1 else f"files that are not readable {kind}s"
+    noun = f"file that is not a readable {kind}" if len(bad) == 1 else f"files that are not readable {plural(kind)}"
     count = "a" if len(bad) == 1 else f"{len(bad):,}"
     lines = [f"{str(path)!r} ({reason})" for path, reason in bad[:SHOWN]]
     lines += [f"and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
@@ -249,15 +251,33 @@ def printable(name: str) -> str:
 
 
 def _split(files: Files, classes: tuple[str, ...], kind: str) -> tuple[Files, Files]:
-    counts = np.bincount(files.labels.numpy(), minlength=len(classes))
+    train, test = split_rows(files.labels, classes, kind)
+    return _chosen(files, train), _chosen(files, test)
+
+
+def split_rows(labels: Tensor, classes: Sequence[str], kind: str) -> tuple[Rows, Rows]:
+    """The rows to train on and the rows to test on: a fifth of all, of each class the same share, always the same ones.
+
+    Raises:
+        UsageError: a class has a single example.
+    """
+    counts = np.bincount(labels.numpy(), minlength=len(classes))
     if counts.min() < 2:
         name = classes[int(counts.argmin())]
-        raise UsageError(f"--data needs at least two {kind}s per class to split off a test set, class {name!r} has 1")
-    size = max(len(classes), round(TEST_SHARE * len(files)))
-    rows = np.arange(len(files))
-    train, test = train_test_split(rows, test_size=size, stratify=files.labels.numpy(), random_state=SPLIT_SEED)
-    return _chosen(files, np.sort(train)), _chosen(files, np.sort(test))
+        raise UsageError(
+            f"--data needs at least two {plural(kind)} per class to split off a test set, class {name!r} has "
+            f"{counts.min()}"
+        )
+    size = max(len(classes), round(TEST_SHARE * len(labels)))
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=size, stratify=labels.numpy(), random_state=SPLIT_SEED
+    )
+    return np.sort(train), np.sort(test)
 
 
-def _chosen(files: Files, rows: npt.NDArray[np.int64]) -> Files:
+def plural(kind: str) -> str:
+    return kind if kind.endswith("s") else f"{kind}s"
+
+
+def _chosen(files: Files, rows: Rows) -> Files:
     return Files(tuple(files.paths[row] for row in rows), files.labels[rows])

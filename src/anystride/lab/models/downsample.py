@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 from torch import Tensor, nn
 
-from anystride import DiffStride2d, SpectralPool2d
+from anystride import DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d
 from anystride.lab.models.spec import NetworkSpec
 
 Stride = tuple[float, float]
 """The vertical and the horizontal stride of one downsampler; for sound, along time and along frequency."""
+Stride1d = tuple[float]
+"""The stride of one downsampler of series."""
 
 
 @dataclass(frozen=True)
@@ -22,33 +24,35 @@ class Downsampler:
     Args:
         title: its name for people.
         pool: makes the pooling layer of a stride, as a specification says; None where the convolutions take the stride.
+            A stride has one entry per spatial axis: their number decides whether the layer is one for images or for
+            series.
         learns: whether strides are parameters.
         whole: whether strides must be whole numbers.
     """
 
     title: str
-    pool: Callable[[Stride, NetworkSpec], nn.Module] | None
+    pool: Callable[[Stride | Stride1d, NetworkSpec], nn.Module] | None
     learns: bool
     whole: bool = False
 
 
-def _diffstride(ramp: Literal["outer", "inner", "cosine"]) -> Callable[[Stride, NetworkSpec], nn.Module]:
-    def build(stride: Stride, spec: NetworkSpec) -> nn.Module:
+def _diffstride(ramp: Literal["outer", "inner", "cosine"]) -> Callable[[Stride | Stride1d, NetworkSpec], nn.Module]:
+    def build(stride: Stride | Stride1d, spec: NetworkSpec) -> nn.Module:
         start = stride[0] if spec.shared else stride
-        return DiffStride2d(
-            start, spec.smoothness, shared=spec.shared, ramp=ramp, norm=spec.norm, grid=cast(Any, spec.grid)
-        )
+        layer = DiffStride1d if len(stride) == 1 else DiffStride2d
+        return layer(start, spec.smoothness, shared=spec.shared, ramp=ramp, norm=spec.norm, grid=cast(Any, spec.grid))
 
     return build
 
 
-def _spectral(stride: Stride, spec: NetworkSpec) -> nn.Module:
-    return SpectralPool2d(stride, norm=spec.norm)
+def _spectral(stride: Stride | Stride1d, spec: NetworkSpec) -> nn.Module:
+    layer = SpectralPool1d if len(stride) == 1 else SpectralPool2d
+    return layer(stride, norm=spec.norm)
 
 
-def _average(stride: Stride, _: NetworkSpec) -> nn.Module:
+def _average(stride: Stride | Stride1d, _: NetworkSpec) -> nn.Module:
     # Without ceil_mode the samples that do not fill a window at the border are left out, as in DenseNet.
-    return nn.AvgPool2d(whole(stride))
+    return nn.AvgPool1d(whole(stride)) if len(stride) == 1 else nn.AvgPool2d(whole(stride))
 
 
 DOWNSAMPLERS: dict[str, Downsampler] = {
@@ -62,24 +66,38 @@ DOWNSAMPLERS: dict[str, Downsampler] = {
 """Every method by its name. A network knows them by `conv_stride_and_pool` alone."""
 
 METHODS = ("strided", "spectral", "outer", "inner", "cosine")
-"""The methods that can replace a strided convolution; "average" stands in for them in DenseNet only."""
+"""The methods that can replace a strided convolution; "average" stands in for them in DenseNet, and joins them in the
+network for series."""
 
 
-def conv_stride_and_pool(spec: NetworkSpec, stride: Stride) -> tuple[tuple[int, int], nn.Module]:
+@overload
+def conv_stride_and_pool(spec: NetworkSpec, stride: Stride) -> tuple[tuple[int, int], nn.Module]: ...
+
+
+@overload
+def conv_stride_and_pool(spec: NetworkSpec, stride: Stride1d) -> tuple[tuple[int], nn.Module]: ...
+
+
+def conv_stride_and_pool(spec: NetworkSpec, stride: Stride | Stride1d) -> tuple[Any, nn.Module]:
     """Share the work between a convolution and the pooling layer that follows it: only one of them downsamples.
 
+    Args:
+        spec: has the method.
+        stride: one entry per spatial axis.
+
     Returns:
-        The stride of the convolution and the pooling layer. Either the first is (1, 1) or the second is an identity.
+        The stride of the convolution, with as many entries, and the pooling layer. Either the first is all ones or the
+        second is an identity.
     """
     build = DOWNSAMPLERS[spec.method].pool
     if build is None:
         return whole(stride), nn.Identity()
-    return (1, 1), build(stride, spec)
+    return (1,) * len(stride), build(stride, spec)
 
 
 def pooled(pool: nn.Module, conv: nn.Module, x: Tensor) -> Tensor:
     """Run a convolution and the pooling layer that follows it, as one operation where the layer offers that."""
-    plain = isinstance(pool, (nn.Identity, nn.AvgPool2d))
+    plain = isinstance(pool, (nn.Identity, nn.AvgPool1d, nn.AvgPool2d))
     y: Tensor = pool(conv(x)) if plain else pool(x, convolution=conv)
     return y
 
@@ -145,9 +163,9 @@ def pair(stride: float | Sequence[float]) -> Stride:
     return float(values[0]), float(values[1])
 
 
-def whole(stride: Stride) -> tuple[int, int]:
-    """A stride of whole numbers as integers; ValueError for any other."""
-    vertical, horizontal = round(stride[0]), round(stride[1])
-    if (vertical, horizontal) != stride:
+def whole(stride: Stride | Stride1d) -> Any:
+    """A stride of whole numbers as integers, as many; ValueError for any other."""
+    rounded = tuple(round(value) for value in stride)
+    if rounded != stride:
         raise ValueError(f"the stride must be whole numbers here, got {stride}; use another method")
-    return vertical, horizontal
+    return rounded

@@ -15,17 +15,17 @@ from anystride.lab.models.network import Network
 def multiply_accumulates(model: Network, image: Tensor) -> int:
     """Multiply-accumulates of one forward pass for one input (1, C, H, W), in convolutions and matrix products.
 
-    The pooling operator is two matrix products; its own cost is counted, too.
+    A series is (1, C, T). The pooling operator is two matrix products; its own cost is counted, too.
     """
     return int(macs(model, image).item())
 
 
 def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
-    """Height and width of the feature map after each stage for `image` (1, C, H, W)."""
+    """Height and width of the feature map after each stage for `image` (1, C, H, W), or its length for (1, C, T)."""
     sizes: list[list[int]] = []
 
     def record_size(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(list(output.shape[-2:]))
+        sizes.append(list(output.shape[2:]))
 
     handles = [stage.register_forward_hook(record_size) for stage in model.stages]
     with _evaluating(model):

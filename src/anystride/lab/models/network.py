@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """Images or spectrograms (N, C, H, W) to logits (N, sum of heads), one task's after the other's.
+    """Images or spectrograms (N, C, H, W) or series (N, C, T) to logits (N, sum of heads), one task's after another's.
 
-    `stages` are the parts whose outputs' heights and widths a record lists. Where the first downsampler comes after
-    a stage of full size, entry 0 is the map before it (ResNet-18 with three strides, DenseNet); elsewhere entry 0 is
-    the map after it.
+    `stages` are the parts whose outputs' heights and widths, or lengths, a record lists. Where the first downsampler
+    comes after a stage of full size, entry 0 is the map before it (ResNet-18 with three strides, DenseNet, series);
+    elsewhere entry 0 is the map after it.
     """
 
     stages: nn.Sequential

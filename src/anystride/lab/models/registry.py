@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anystride.lab.models import audio, densenet, efficientnet, preact, resnet
+from anystride.lab.models import audio, densenet, efficientnet, preact, resnet, series
 from anystride.lab.models.downsample import METHODS
 from anystride.lab.models.network import Network
 from anystride.lab.models.spec import NetworkSpec
 
 IMAGE_AXES = ("vertical", "horizontal")
 SOUND_AXES = ("time", "frequency")
+SERIES_AXES = ("time",)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "densenet-bc": Architecture("DenseNet-BC", (2,), densenet.densenet_bc, methods=densenet.METHODS),
     "efficientnet-b0": Architecture("EfficientNet-B0", (7,), efficientnet.efficientnet_b0),
     "audio": Architecture("2D-CNN for log-mel spectrograms", (6,), audio.audio, axes=SOUND_AXES),
+    "series": Architecture("1-D ResNet for series", (3,), series.series, methods=series.METHODS, axes=SERIES_AXES),
 }
 
 

@@ -18,8 +18,8 @@ class NetworkSpec:
         method: the downsampler, a name of `downsample.DOWNSAMPLERS`. It is the only difference between two networks
             of one kind: their convolutions have the same names and shapes, and the same initial values under the same
             seed.
-        strides: one entry per downsampler, a number or a (vertical, horizontal) pair, for sound (time, frequency);
-            None means the usual strides of the network.
+        strides: one entry per downsampler, a number or a (vertical, horizontal) pair, for sound (time, frequency), for
+            series a number or twice the same; None means the usual strides of the network.
         smoothness: R of Eq. 3, in frequency bins; for methods that learn.
         shared: whether both axes share one stride; for methods that learn.
         grid: how map sizes follow learned strides, as in `anystride.DiffStride2d`.

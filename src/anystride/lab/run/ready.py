@@ -105,7 +105,7 @@ def _check_strides(config: RunConfig, sizes: list[list[int]]) -> None:
     if len(sizes) <= len(config.strides):
         return  # the maps before the strides are not listed
     for number, (stride, size) in enumerate(zip(config.strides, sizes, strict=False), start=1):
-        if stride[0] > size[0] or stride[1] > size[1]:
-            largest = "x".join(map(str, size))
+        if any(one > length for one, length in zip(stride, size, strict=False)):  # series have one length
+            largest, unit = "x".join(map(str, size)), "pixels" if len(size) == 2 else "samples"
             given = strides_text([list(stride)])
-            raise UsageError(f"--strides must not exceed the map, {largest} pixels before stride {number}, got {given}")
+            raise UsageError(f"--strides must not exceed the map, {largest} {unit} before stride {number}, got {given}")

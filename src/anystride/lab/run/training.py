@@ -174,7 +174,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         axes = registry.ARCHITECTURES[self.config.model].axes
         for number, pair in enumerate(strides_of(self), start=1):
-            for axis, stride in zip(axes, pair, strict=True):
+            for axis, stride in zip(axes, pair, strict=False):  # a pair of one axis has the same stride twice
                 self.log(f"stride/{number}_{axis}", stride)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
