@@ -58,7 +58,9 @@ def sharded(rank, world, kind, shared):
         for child in (model[0], model[2], model):
             fully_shard(child)
         fresh = repr(model)
+        assert anystride.complexity(model).requires_grad
         losses = train(model, part)
+        assert anystride.complexity(model).item() > 0
         strides = anystride.learned_strides(model)
     else:
         from torch.distributed.fsdp import FullyShardedDataParallel

@@ -1,27 +1,36 @@
 """One file for a converted network: its tensors, and the plan that makes a fresh network fit them."""
 
 import contextlib
+import ctypes
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from anystride.convert.fit import check_fit
 from anystride.convert.plan import Plan
 from anystride.convert.surgery import Surgery
 from anystride.frozen import Frozen, FrozenConv, FrozenPlace
+from anystride.snapshot import Snapshot, is_lazy
 
-# The key of the plan in the file's metadata; the other keys there are names of shared tensors (safetensors' own).
-_PLAN = "anystride.plan"
+# Keys of our own in the file's metadata; the other keys there are names of shared tensors (safetensors' own).
+_OURS = "anystride."
+_PLAN, _DIGEST = f"{_OURS}plan", f"{_OURS}digest"
 _SHOWN = 8
+_REMEDY = "fetch the file again, or save it again"
 
 
 def save(model: nn.Module, plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write a converted model as one safetensors file that carries its plan; whole or not at all.
 
-    Needs safetensors (`pip install 'anystride[export]'`). A tensor with several names is written once.
+    Needs safetensors (`pip install 'anystride[export]'`). A tensor with several names is written once. The file holds
+    a digest (SHA-256) of its tensors and of the plan, by which `load_` notices damage.
 
     Args:
         model: what `convert_` or `apply_` changed, trained or not; without a wrapper that renames its modules.
@@ -48,7 +57,9 @@ def save(model: nn.Module, plan: Plan, path: str | os.PathLike[str]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         tensors, aliases = _unshared(model.state_dict())
-        safetensors.torch.save_file(tensors, str(part), metadata={**aliases, _PLAN: plan.to_json()})
+        metadata = {**aliases, _PLAN: plan.to_json()}
+        metadata[_DIGEST] = _digest(tensors, metadata)
+        safetensors.torch.save_file(tensors, str(part), metadata=metadata)
         part.replace(path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -68,31 +79,76 @@ def load_(model: nn.Module, path: str | os.PathLike[str]) -> Plan:
         The plan.
 
     Raises:
-        ValueError: the file does not fit; the message says what differs, and the model is as it was.
+        ValueError: the file does not fit, or is damaged; the message says what differs, and the model is as it was.
+        RuntimeError: torch could not copy a tensor; the model is as it was, too.
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: safetensors is not installed.
     """
+    state, plan = _read(Path(path))
+    _check_model(model)
+    check_fit(model, plan)
+    with Surgery(model, plan) as surgery:
+        wanted = model.state_dict()
+        _check_tensors(state, wanted)
+        before = Snapshot(model, values=True)
+        try:
+            model.load_state_dict(state)
+        except BaseException:
+            before.put_back()
+            raise
+        surgery.keep()
+    return plan
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Plan]:
+    """The tensors of a file by all their names, and its plan."""
     safetensors = _safetensors()
-    if not Path(path).is_file():
+    if not path.is_file():
         raise FileNotFoundError(f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}")
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"path must be a safetensors file, got {str(path)!r} ({error})") from None
-    if _PLAN not in metadata:
-        raise ValueError(f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}, without a plan")
-    plan = Plan.from_json(metadata.pop(_PLAN))
-    state |= {name: state[kept] for name, kept in metadata.items() if kept in state}
-    with Surgery(model, plan) as surgery:
-        _check_fit(
-            {name: tuple(tensor.shape) for name, tensor in state.items()},
-            {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+    except (safetensors.SafetensorError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"path must be a safetensors file, got {str(path)!r}, which cannot be read ({reason}); {_REMEDY}"
+        ) from None
+    digest = metadata.pop(_DIGEST, None)
+    damaged = digest is not None and digest != _digest(state, metadata)
+    if damaged or any(key.startswith(_OURS) and key != _PLAN for key in metadata):
+        raise ValueError(
+            f"path must be a file as anystride.checkpoint.save wrote it, got {str(path)!r}, whose contents do not "
+            f"match its digest: it is damaged; {_REMEDY}"
         )
-        model.load_state_dict(state)
-        surgery.keep()
-    return plan
+    if _PLAN not in metadata:
+        raise ValueError(
+            f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}, without a plan; "
+            "save it again"
+        )
+    text = metadata.pop(_PLAN)
+    try:
+        plan = Plan.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"path must be a file with a whole plan, got {str(path)!r}; {_REMEDY} ({error})") from None
+    return state | {name: state[kept] for name, kept in metadata.items() if kept in state}, plan
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of tensors, each with its name, dtype and shape, and of metadata.
+
+    Args:
+        tensors: on the CPU and contiguous.
+        metadata: the plan, and the names of shared tensors.
+    """
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        size = tensor.nbytes
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape), size]).encode())
+        if size:  # the memory itself, not a copy of it
+            digest.update((ctypes.c_ubyte * size).from_address(tensor.data_ptr()))
+    return digest.hexdigest()
 
 
 def _unshared(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -124,14 +180,33 @@ def _unshared(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, st
     return tensors, aliases
 
 
-def _check_fit(saved: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+def _check_model(model: nn.Module) -> None:
+    """Raise a ValueError unless tensors can be copied into the model."""
+    if any(is_lazy(module) for module in model.modules()):
+        raise ValueError("model has parameters without a shape; run it once on an example before load_")
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"model's state dict must hold tensors only, got {type(tensor).__name__} at {name!r}")
+        if hasattr(tensor, "full_tensor"):
+            raise ValueError(f"model must be whole, and FSDP has sharded {name!r}; shard it after load_")
+        if tensor.is_meta:
+            raise ValueError(f"model must hold data, and {name!r} is on the device 'meta'; call model.to_empty first")
+
+
+def _check_tensors(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless each tensor of the model has one in the file, of its shape and a dtype that fits."""
     faults = []
+    both = [name for name in wanted if name in saved]
     if missing := [name for name in wanted if name not in saved]:
         faults.append(f"it lacks {_some(missing)}")
     if more := [name for name in saved if name not in wanted]:
         faults.append(f"the model has no {_some(more)}")
-    if other := [name for name in wanted if name in saved and saved[name] != wanted[name]]:
-        faults.append(f"{_some([f'{name} {saved[name]} for {wanted[name]}' for name in other])} differ in shape")
+    shapes = {name: (tuple(saved[name].shape), tuple(wanted[name].shape)) for name in both}
+    if other := [f"{name} {own} for {to}" for name, (own, to) in shapes.items() if own != to]:
+        faults.append(f"{_some(other)} differ in shape")
+    kinds = {name: (saved[name].dtype, wanted[name].dtype) for name in both}
+    if other := [f"{name} {own} for {to}" for name, (own, to) in kinds.items() if not torch.can_cast(own, to)]:
+        faults.append(f"{_some(other)} have a dtype that the model's cannot hold")
     if faults:
         raise ValueError(f"file does not fit the model: {'; '.join(faults)}")
 

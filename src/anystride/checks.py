@@ -11,6 +11,8 @@ from anystride.ops.cosine import BORDERS, Cosine
 from anystride.ops.window import RAMPS
 
 T = TypeVar("T")
+# The least and the largest R, in frequency bins: beyond, a ramp is a step, or wider than any map.
+SMOOTHNESS = 1e-9, 1e9
 
 
 def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
@@ -28,6 +30,10 @@ def check_input(x: Tensor, axes: int | None = None, least: int = 3) -> None:
     if axes is not None and x.dim() != axes + 2:
         spatial = "1 spatial axis" if axes == 1 else f"{axes} spatial axes"
         raise ValueError(f"x must be (N, C, *spatial) with {spatial}, got shape {tuple(x.shape)}")
+    if x.dim() > 2 and not all(shape_of(x)[2:]):
+        raise ValueError(
+            f"x must have at least one sample along each spatial axis, got shape {tuple(x.shape)}; leave empty maps out"
+        )
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:
@@ -50,16 +56,23 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def check_stride(stride: float, length: int) -> None:
     """Raise unless an axis of `length` samples can be downsampled by `stride` (section 2.4); one sample can stay."""
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     if not (1 <= stride < length or stride == length == 1):
         raise ValueError(f"stride must be in [1, {length}) for an axis of length {length}, got {stride}")
 
 
 def check_smoothness(smoothness: Sequence[float]) -> None:
-    """Raise unless every R is positive and finite."""
+    """Raise unless every R is a number within `SMOOTHNESS`."""
+    low, high = SMOOTHNESS
     for value in smoothness:
-        if not 0 < value < math.inf:
+        if isinstance(value, str) or not 0 < value < math.inf:
             raise ValueError(
                 f"smoothness must be positive and finite, got {value}; for a hard edge use spectral pooling"
+            )
+        if not low <= value <= high:
+            raise ValueError(
+                f"smoothness must be from {low:g} to {high:g}, got {value}; ramp='cosine' has a width of its own"
             )
 
 
@@ -99,7 +112,18 @@ def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
     """The spatial size as integers; raise unless there is one per axis."""
     if len(input_size) != axes:
         raise ValueError(f"input_size must have one entry per spatial axis ({axes}), got {tuple(input_size)}")
+    if not all(size >= 1 for size in input_size):
+        raise ValueError(f"input_size must have at least one sample per axis, got {tuple(input_size)}")
     return tuple(input_size)
+
+
+def check_output_size(size: float, length: int | None = None) -> int:
+    """The samples that an axis, of `length` samples if that is known, is to keep; raise unless it can."""
+    whole = isinstance(size, (int, float)) and not isinstance(size, bool) and math.isfinite(size) and size == int(size)
+    if not whole or size < 1 or (length is not None and size > length):
+        most = "" if length is None else f" to {length}"
+        raise ValueError(f"output_size must be a whole number from 1{most or ' on'} for that axis, got {size!r}")
+    return int(size)
 
 
 def check_grid(grid: int | str) -> None:

@@ -121,7 +121,10 @@ def to_size(
     if convolution is not None:
         x, kernel = take_in(x, convolution, True)
     size = counted_size(x, kernel)
-    axes = axes_to_size(size, target(size), ramp, stride or (1,) * len(size))
+    wanted = target(size)
+    if kernel is None and tuple(wanted) == size:
+        return x
+    axes = axes_to_size(size, wanted, ramp, stride or (1,) * len(size))
     if kernel is None:
         return resample(x, axes)
     return resample(x, axes, None, kernel, convolution.weight, convolution.bias)

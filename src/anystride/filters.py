@@ -80,9 +80,10 @@ class FilterPool(FilterPlace):
         """Filter. What the learned layer was given at freezing was the map alone."""
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             self._check(x, lengths, convolution)
+        steps = 0  # TorchScript knows no length of a module
         for layer in self:
-            x = layer(x)
-        return x
+            x, steps = layer(x), steps + 1
+        return x if steps > 0 else x.clone()
 
     @torch.jit.unused
     def _check(self, x: Tensor, lengths: Any, convolution: Any) -> None:

@@ -78,7 +78,7 @@ class _Constants(nn.Module):
                         part = lines if len(starts) == 0 else lines.narrow(-1, starts[k], matrix.shape[1])
                         parts.append(torch.matmul(part, matrix.t()))
                     x = torch.cat(parts, -1).movedim(-1, x.dim() - axes + axis)
-                return x
+                return x.clone() if len(self._by_axis[n]) == 0 else x
         raise ValueError(f"layer '{self.name}' was frozen for maps of size {self._sizes}; got size {size}")
 
     def extra_repr(self) -> str:
@@ -127,10 +127,11 @@ class Frozen(_Constants):
         key = key_of(spatial_size(x), lengths, kernel)
         if key not in self.outputs:
             raise ValueError(refusal(self.name, key, self.outputs))
+        given = x
         x = self._run(x, self.before, key)
         how = self.convolutions[key]
         if how is None:
-            return x
+            return x.clone() if x is given and kernel is None and convolution is None else x
         # A pruned convolution has fewer groups.
         early, late = (None, convolution.bias) if self.late else (convolution.bias, None)
         x = convolve(x, convolution.weight, early, how._replace(groups=convolution.groups))

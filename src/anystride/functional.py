@@ -10,7 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anystride.checks import check_choice, check_input, check_smoothness, check_stride, cosine_ramp, per_axis
+from anystride.checks import (
+    check_choice,
+    check_input,
+    check_output_size,
+    check_smoothness,
+    check_stride,
+    cosine_ramp,
+    per_axis,
+)
 from anystride.ops.autograd import resample
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
 from anystride.ops.matrix import NORMS, LearnedAxis, SpectralAxis, band_matrix
@@ -106,10 +114,8 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: Norm = "for
     check_input(x)
     check_choice("norm", norm, NORMS)
     sizes = per_axis("output_size", output_size, x.dim() - 2)
-    for length, size in zip(x.shape[2:], sizes, strict=True):
-        if not (size == int(size) and 1 <= size <= length):
-            raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
-    return resample(x, tuple([SpectralAxis(n, int(h), norm) for n, h in zip(x.shape[2:], sizes, strict=True)]))
+    each_axis = zip(x.shape[2:], sizes, strict=True)
+    return resample(x, tuple([SpectralAxis(n, check_output_size(h, n), norm) for n, h in each_axis]))
 
 
 def resampling_matrix(
@@ -153,5 +159,7 @@ def resampling_matrix(
     kind = cosine_ramp(ramp, rolloff, tolerance, padding_mode)
     check_choice("norm", norm, NORMS)
     check_smoothness((smoothness,))
+    if not isinstance(length, int):
+        raise ValueError(f"length must be a whole number of at least 1, got {length!r}")
     check_stride(stride, length)
     return band_matrix(band(length, stride, smoothness, kind), norm).to(device, dtype)

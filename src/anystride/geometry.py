@@ -18,12 +18,14 @@ class SizeRule(NamedTuple):
         axis: of the input.
         axes: how many the input has.
         steps: from a size n to (n * a + b) // c, for each (a, b, c) in turn.
+        example: spatial size that the input had when the rule was found; empty in plans of version 0.1.
     """
 
     leader: str
     axis: int
     axes: int
     steps: tuple[tuple[int, int, int], ...] = ()
+    example: Size = ()
 
     def apply(self, size: int) -> int:
         """The size for one of the input."""

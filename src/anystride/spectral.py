@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from anystride.checks import check_choice, check_input, check_size, check_strides, per_axis
+from anystride.checks import check_choice, check_input, check_output_size, check_size, check_strides, per_axis
 from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm
 from anystride.ops.autograd import resample
@@ -42,7 +42,8 @@ class SpectralPoolNd(nn.Module):
         if (stride is None) == (output_size is None):
             raise ValueError(f"give either stride or output_size, got stride={stride} and output_size={output_size}")
         self.stride = None if stride is None else check_strides(per_axis("stride", stride, self.spatial_dims))
-        self.size = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
+        sizes = None if output_size is None else per_axis("output_size", output_size, self.spatial_dims)
+        self.size = None if sizes is None else tuple([check_output_size(size) for size in sizes])
         self.norm = norm
 
     def forward(self, x: Tensor, lengths: Sequence[int] | None = None, convolution: Any = None) -> Tensor:
@@ -64,12 +65,8 @@ class SpectralPoolNd(nn.Module):
 
     def axes(self, lengths: Sequence[int]) -> tuple[SpectralAxis, ...]:
         """What is done to axes of so many samples."""
-        axes = []
-        for size, length in zip(self.output_size(lengths), lengths, strict=True):
-            if not 1 <= size <= length:
-                raise ValueError(f"output_size must be a whole number from 1 to {length} for that axis, got {size}")
-            axes.append(SpectralAxis(length, int(size), self.norm))
-        return tuple(axes)
+        each_axis = zip(self.output_size(lengths), lengths, strict=True)
+        return tuple([SpectralAxis(length, check_output_size(size, length), self.norm) for size, length in each_axis])
 
     def output_size(self, input_size: Sequence[int]) -> tuple[int, ...]:
         """Spatial size of the output for a spatial size of the input."""

@@ -591,12 +591,18 @@ def test_json_that_is_no_plan(text):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"how": "dance"}, "how 'dance'"),
-        ({"role": "lead"}, "role 'lead'"),
-        ({"axes": [7]}, r"axes \(7,\) for 2 spatial axes"),
-        ({"role": "follow", "leader": "nobody", "group": None}, "follows 'nobody', which is no place of the plan"),
-        ({"turns": ["1", "nobody@2"]}, "follows 'nobody@2'"),
-        ({"role": "keep", "rules": [["input", 0, 2, [[1, 1, 0]]], None]}, "has the rule"),
+        ({"how": "dance"}, r"but in the change '0', 'how' must be one of 'stride', .*, got 'dance'; undo the edit"),
+        ({"role": "lead"}, "'role' must be one of 'learn', .*, got 'lead'"),
+        ({"axes": [7]}, r"'axes' must be numbers of the axes, each once, got \(7,\)"),
+        (
+            {"role": "follow", "leader": "nobody", "group": None},
+            "'leader' must be a place of the plan that is .*, got 'nobody'",
+        ),
+        (
+            {"role": "follow", "group": None, "leader": "input", "turns": ["input", "nobody@2"]},
+            "'turns' must be a place of the plan that is converted, got 'nobody@2'",
+        ),
+        ({"role": "keep", "rules": [["input", 0, 2, [[1, 1, 0]]], None]}, "'rules' must be null or a size"),
     ],
 )
 def test_a_plan_that_was_edited(edit, message):
@@ -611,7 +617,7 @@ def test_a_plan_that_names_a_call_that_is_not_there():
     data = json.loads(convert_(Branching(), x2d(), dry_run=True).to_json())
     data["changes"][0]["call"] = "forward:99"
     model = Branching()
-    with pytest.raises(ValueError, match=r"does not fit the model: at '', 'forward' has \d+ calls, and no number 99"):
+    with pytest.raises(ValueError, match=r"does not fit the model: '' cannot be converted: 'forward' has \d+ calls"):
         apply_(model, Plan.from_json(json.dumps(data)))
     assert type(model) is Branching
 

@@ -3,7 +3,8 @@
 The story, a file each: *find* what changes the resolution by running the model once (`source`, `operations`, `sites`),
 *tie* what must agree by running it at sizes that do not (`groups`, `labelled`, `meetings`, `trials`, `ties`), *plan*
 who leads, shares, follows, keeps or stays (`rules`, `roles`, `plan`, `planner`), *carry out* the plan (`rewrite`,
-`surgery`), *count* what it costs (`counting`), and *accept* or undo it (`acceptance`).
+`surgery`), *count* what it costs (`counting`), and *accept* or undo it (`acceptance`). A plan that comes from outside
+must be one (`schema`, `agreements`) and suit the model (`fit`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,16 +16,16 @@ from torch import nn
 
 from anystride.checks import check_choice, check_grid, check_smoothness, cosine_ramp
 from anystride.convert.acceptance import Acceptance
+from anystride.convert.fit import check_fit
 from anystride.convert.plan import Plan
 from anystride.convert.planner import Planner
+from anystride.convert.schema import METHODS
 from anystride.convert.surgery import Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
 from anystride.functional import PaddingMode, Ramp
 from anystride.layers import Grid
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
-
-METHODS = ("diffstride", "spectral")
 
 
 @torch.inference_mode(False)
@@ -140,8 +141,9 @@ def apply_(model: nn.Module, plan: Plan) -> nn.Module:
         `model`, which was changed in place.
 
     Raises:
-        ValueError: the plan does not fit; the message says what differs, and the model is as it was.
+        ValueError: the plan is none, or does not fit; the message says what differs, and the model is as it was.
     """
+    check_fit(model, plan)
     with Surgery(model, plan) as surgery:
         surgery.keep()
     return model

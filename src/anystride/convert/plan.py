@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anystride.calls import INPUT, OWN, place_of
+from anystride.convert.agreements import check_plan
+from anystride.convert.schema import CHANGE, PLAN, SCHEMA, check_fields, shown
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
 
 # Times the former multiply-accumulates from which on a plan warns.
@@ -18,9 +19,6 @@ ROLES = {
     "keep": "keeps size",
     "stay": "stays",
 }
-
-
-HOWS = ("stride", "replace", "call", "graph", "output", "enlarge", "note", "")
 
 
 @dataclass(frozen=True)
@@ -153,20 +151,39 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON."""
-        return json.dumps({"schema": 1, **dataclasses.asdict(self)}, indent=1)
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """The plan that `to_json` wrote; a ValueError that says so if `text` is something else."""
+        """The plan that `to_json` wrote.
+
+        Raises:
+            ValueError: `text` is something else; the message names the change, the field and the value.
+        """
         try:
-            data: dict[str, Any] = json.loads(text)
-            if data.pop("schema") != 1:
-                raise ValueError("another schema")
-            changes = tuple(Change(**_tuples(change)) for change in data.pop("changes"))
-            _check(changes)
-            return cls(changes=changes, **_tuples(data))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"text must be a plan as Plan.to_json writes it, got {text[:60]!r} ({error})") from None
+            data: Any = json.loads(text)
+            if not isinstance(data, dict) or data.get("schema") not in (*range(1, SCHEMA + 1),):
+                raise ValueError(f"its 'schema' must be a number from 1 to {SCHEMA}, got {shown(data)}")
+            schema, values = data.pop("schema"), _tuples(data)
+            check_fields(values, PLAN, "in the plan", schema)
+            for number, change in enumerate(values["changes"]):
+                name = change.get("name")
+                where = f"in the change {shown(name)}" if isinstance(name, str) else f"in change number {number}"
+                check_fields(change, CHANGE, where, schema)
+            plan = cls(**{**values, "changes": tuple([Change(**change) for change in values["changes"]])})
+            check_plan(plan)
+        except (RecursionError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"text must be a plan as Plan.to_json writes it, but {error}; undo the edit, or convert the model again"
+            ) from None
+        return plan
+
+    def check(self) -> None:
+        """Raise a ValueError unless every field has one of its values, and all of them fit each other."""
+        check_fields({**vars(self), "changes": ()}, PLAN, "in the plan")
+        for number, change in enumerate(self.changes):
+            check_fields(dict(vars(change)), CHANGE, f"in change number {number}")
+        check_plan(self)
 
     def __str__(self) -> str:
         if not self.changes:
@@ -209,27 +226,6 @@ class Plan:
             if change.role == "share"
             else (f"{word} {change.leader}" if change.role == "follow" else word)
         )
-
-
-def _check(changes: Sequence[Change]) -> None:
-    """Raise a ValueError for what no conversion writes: a file may have been edited, or come from elsewhere."""
-    keys = {change.key for change in changes}
-    for change in changes:
-        if change.role not in ROLES or change.how not in HOWS:
-            raise ValueError(f"{change.key!r} has role {change.role!r} and how {change.how!r}")
-        if not set(change.axes or ()) <= set(range(len(change.stride))):
-            raise ValueError(f"{change.key!r} has axes {change.axes} for {len(change.stride)} spatial axes")
-        leaders = (change.leader, *change.turns) if isinstance(change.turns, tuple) else (change.turns,)
-        for leader in leaders:
-            if (
-                leader is not None
-                and leader != OWN
-                and not {place_of(leader), leader.partition(":")[0]} & {*keys, INPUT}
-            ):
-                raise ValueError(f"{change.key!r} follows {leader!r}, which is no place of the plan")
-        for rule in change.rules or ():
-            if isinstance(rule, tuple) and not all(len(step) == 3 and step[2] > 0 for step in rule[3]):
-                raise ValueError(f"{change.key!r} has the rule {rule}")
 
 
 def _size(size: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ import linecache
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from anystride import unstrided
 from anystride.convert.source import Found, UnwritableError, candidates, own_function, parsed
@@ -46,6 +46,49 @@ def ordinary(owner: nn.Module, index: int) -> str:
     if index >= len(found):
         raise UnwritableError(f"its forward has {len(found)} calls that change the resolution")
     return f"forward:{found[index]}"
+
+
+def check_call(owner: nn.Module, call: str, kind: str) -> None:
+    """Raise an UnwritableError where a call of a class is one that never changes the resolution, or another kind's.
+
+    Args:
+        owner: a module of the class.
+        call: as `check` returns it.
+        kind: what the plan says that it is.
+    """
+    method, _, number = call.rpartition(":")
+    function, _ = own_function(type(owner), method)
+    nodes = candidates(parsed(function))
+    if int(number) >= len(nodes):
+        raise UnwritableError(f"{method!r} has {len(nodes)} calls, and no number {number}")
+    node: Any = nodes[int(number)]
+    if isinstance(node, ast.Subscript):
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if kind != "a slice with a step" or not any(isinstance(part, (ast.Slice, ast.Name)) for part in parts):
+            raise UnwritableError(f"{ast.unparse(node)} is no {kind}")
+        return
+    if any(not isinstance(part, (ast.Name, ast.Attribute, ast.expr_context)) for part in ast.walk(node.func)):
+        return
+    try:
+        called: Any = eval(ast.unparse(node.func), function.__globals__, {"self": owner})
+    except Exception:  # a name that only a call knows
+        called = getattr(Tensor, getattr(node.func, "attr", ""), None)
+    found = [words for words, functions in _FUNCTIONS.items() if any(called is each for each in functions)]
+    kinds = {word for words in found for word in words}
+    own = (getattr(called, "__module__", None) or "").partition(".")[0]
+    other = not kinds and (own in ("torch", "builtins") or isinstance(called, nn.Module))
+    if called is not None and (other or (kinds and kind not in kinds)):
+        raise UnwritableError(f"{ast.unparse(node.func)} is no {kind}")
+
+
+# By kinds, the functions of torch that are one of them.
+_FUNCTIONS: dict[tuple[str, ...], tuple[Any, ...]] = {
+    ("max pooling", "average pooling", "convolution", "blur pooling"): tuple(unstrided.ARGUMENTS),
+    ("adaptive pooling", "average pooling", "max pooling"): tuple(unstrided.ADAPTIVE),
+    ("interpolation",): unstrided.INTERPOLATES,
+    ("space to depth",): unstrided.UNSHUFFLES,
+    ("transposed convolution", "pixel shuffle"): unstrided.ENLARGES[len(unstrided.INTERPOLATES) :],
+}
 
 
 def _is_family(node: ast.AST, function: FunctionType, owner: nn.Module) -> bool:

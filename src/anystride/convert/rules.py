@@ -71,7 +71,7 @@ class Rules:
             return fixed
         root, along, steps = chain
         given = self.groups.size[root]
-        rule = SizeRule(self.input(given), along, len(given), steps)
+        rule = SizeRule(self.input(given), along, len(given), steps, given)
         if rule.apply(given[along]) != fixed:
             return fixed
         other, number = self.other().get(key), self.ties.calls[item][0]

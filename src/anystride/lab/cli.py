@@ -14,7 +14,7 @@ from anystride.lab.errors import UsageError
 LAB_PACKAGES = ("filelock", "lightning", "matplotlib", "numpy", "PIL", "rich", "sklearn", "tensorboard", "torchmetrics")
 EXTRAS = {
     "lab": LAB_PACKAGES,
-    "paper": ("torchaudio", "torchvision", "scipy"),
+    "paper": ("soundfile", "soxr", "torchaudio", "torchvision"),
     "paper,cluster": ("ray",),
     "lab,export": ("onnx", "onnxruntime", "onnxscript"),
 }

@@ -73,7 +73,7 @@ def run(
             x = _apply(x, stride if learns else None, weight, bias, segment)
         else:
             x = _run_segment(x, segment, weight, bias)
-    return x.clone() if learns and x is given else x
+    return x.clone() if x is given else x  # never the input itself, which an operation in place would change
 
 
 def _run_segment(x: Tensor, segment: Segment, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -30,20 +30,25 @@ class FourierMatrix(NamedTuple):
 
     def apply(self, x: Tensor, axis: int) -> Tensor:
         """The product along one axis of `x`, in its dtype."""
+        if not x.numel():  # no library transforms a map without examples
+            sizes = list(x.shape)
+            sizes[axis] = self.shape[0]
+            return x.narrow(axis, 0, 1).expand(sizes)
         gains = self.gains.reshape(-1, *[1] * (x.dim() - 1 - axis % x.dim()))
         bins, precise = len(self.gains), x.to(self.gains.dtype)
         if not self.transposed:
             h, samples = self.shape
-            precise = _fill(precise.narrow(axis, 0, min(samples, self.length)), self.length, axis)
-            spectrum = torch.fft.rfft(precise, dim=axis, norm="forward").narrow(axis, 0, bins)
+            # Scaled before it is summed, so that finite maps stay finite.
+            precise = _fill(precise.narrow(axis, 0, min(samples, self.length)) / self.length, self.length, axis)
+            spectrum = torch.fft.rfft(precise, dim=axis, norm="backward").narrow(axis, 0, bins)
             low: Tensor = torch.fft.irfft(spectrum * gains, n=h, dim=axis, norm="forward")
             return low.to(x.dtype)
         samples, h = self.shape
         # A bin of the output stands for two of the input, but for the constant and for one that has no partner.
-        spectrum = torch.fft.rfft(precise, dim=axis, norm="backward") * gains
+        spectrum = torch.fft.rfft(precise / self.length, dim=axis, norm="backward") * gains
         if h % 2 == 0 and h < self.length:
             spectrum.narrow(axis, bins - 1, 1).mul_(0.5)
-        y = torch.fft.irfft(spectrum, n=self.length, dim=axis, norm="forward") / self.length
+        y = torch.fft.irfft(spectrum, n=self.length, dim=axis, norm="forward")
         return _unfill(y, samples, axis).to(x.dtype)
 
 

@@ -1,5 +1,6 @@
 """CIFAR in files of the published format with fewer records, and what is done to batches of images."""
 
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab.data import cifar
 from anystride.lab.data.augment import crop_and_flip, normalise, random_crop, random_flip, resize
+from anystride.lab.data.images import read_inputs
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 
@@ -245,3 +248,28 @@ def test_resize_keeps_a_constant_and_does_not_alias():
     stripes = torch.arange(32).remainder(2).float().expand(1, 3, 32, 32)
     inner = resize(stripes, 11)[..., 2:-2]
     assert (inner - 0.5).abs().max() < 0.1  # without a filter the stripes would come back, only wider
+
+
+# --- what is done to files and to training images --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_a_file_alone_gives_the_input_that_the_test_has(tmp_path, cifar10, size):
+    source = open_set(tmp_path, image_size=size)
+    path = tmp_path / "image.png"
+    Image.fromarray(source.test_images[2].permute(1, 2, 0).numpy()).save(path)
+    how = json.loads(json.dumps(source.preprocessing))
+    torch.testing.assert_close(read_inputs(path, how), source.test_batch(torch.tensor([2]))[0])
+
+
+def test_augmentation_can_be_chosen(tmp_path, cifar10):
+    rows = torch.tensor([0] * 300)
+    plain, cropped, usual = (
+        {tuple(image.flatten().tolist()) for image in batch}
+        for batch in (
+            open_set(tmp_path, augment=name).train_batch(rows, torch.Generator().manual_seed(0))[0]
+            for name in ("none", "crop", "auto")
+        )
+    )
+    assert len(plain) == 1
+    assert 60 < len(cropped) <= 81 < len(usual) <= 162  # 9 x 9 shifts, and twice as many with mirror images

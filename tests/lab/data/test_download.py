@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from anystride.lab.data.download import Remote, fetch, obtain, unpack
+from anystride.lab.data.archive import unpack
+from anystride.lab.data.download import Remote, fetch, obtain
 from anystride.lab.errors import UsageError
 
 CONTENT = bytes(range(256)) * 64

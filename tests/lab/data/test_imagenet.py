@@ -1,5 +1,6 @@
 """ImageNet's folders with a few small images: batches, the kept list of files, and one clear error for each mistake."""
 
+import json
 import os
 import shutil
 import time
@@ -16,6 +17,7 @@ pytest.importorskip("lightning", reason="needs the extra 'lab'")
 from torch.utils.data import DataLoader, Dataset
 
 from anystride.lab.data import imagenet
+from anystride.lab.data.images import read_inputs
 from anystride.lab.data.listing import find_images
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
@@ -137,6 +139,25 @@ def test_boxes_stay_inside_whatever_the_shape(size):
         )
         full = [0.999] * imagenet.DRAWS
         assert imagenet.random_box(width, height, full) == (left, top, left + w, top + h)
+
+
+def test_a_file_alone_gives_the_input_that_the_test_has(root):
+    source = open_set(root, 48)
+    inputs, _ = source.test_batch(torch.tensor([3]))
+    path = root / "imagenet" / "val" / CLASSES[1] / f"{CLASSES[1]}_1.JPEG"
+    assert torch.equal(read_inputs(path, json.loads(json.dumps(source.preprocessing))), inputs)
+
+
+def test_augmentation_can_be_chosen(root):
+    def batch(augment):
+        config = RunConfig(data="imagenet", image_size=32, augment=augment)
+        return imagenet.open_imagenet(config, root, False).train_batch(torch.tensor([5] * 40), generator(0))[0]
+
+    usual, cropped, plain = (batch(name) for name in ("auto", "crop", "none"))
+    same = (usual == cropped).all(dim=3).all(dim=2).all(dim=1)
+    assert torch.equal(torch.where(same[:, None, None, None], cropped, cropped.flip(-1)), usual)
+    assert 8 < same.sum() < 32
+    assert torch.equal(plain, open_set(root).plain_batch(torch.tensor([5] * 40))[0])
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab.data import images
-from anystride.lab.data.images import ImageFileError, describe, read_image, read_inputs, usual_size, view
+from anystride.lab.data.images import ImageFileError, describe, displayed, read_image, read_inputs, usual_size, view
 from anystride.lab.data.tree import Files, Tree
 from anystride.lab.errors import UsageError
 
@@ -312,6 +312,25 @@ def test_inputs_are_the_normalised_centre(tmp_path):
     assert (inputs.shape, inputs.dtype) == ((1, 3, 20, 20), torch.float32)
     expected = torch.tensor([2.0, 0.0, 0.0])[:, None, None].expand(3, 20, 20)
     torch.testing.assert_close(inputs[0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"short": 10**9}, {"crop": 0}, {"size": 10**6}, {"crop": 20}, {"channels": 1}, {"sd": [1.0]}, {"channels": 2}],
+)
+def test_damaged_descriptions_are_refused(tmp_path, damage):
+    path = saved(tmp_path, Image.fromarray(four_corners()))
+    how = describe(size=8, short=8, crop=8, mean=(0.5, 0.2, 0.1), sd=(0.25, 0.1, 1.0))
+    assert read_inputs(path, how).shape == (1, 3, 8, 8)
+    with pytest.raises(ValueError, match="must be"):
+        read_inputs(path, {**how, **damage})
+
+
+def test_inputs_are_displayed_as_the_file_looks(tmp_path):
+    path = saved(tmp_path, Image.fromarray(four_corners()))
+    how = describe(size=8, short=8, crop=8, mean=(0.5, 0.2, 0.1), sd=(0.25, 0.1, 1.0))
+    shown = displayed(read_inputs(path, how), how)[0]
+    torch.testing.assert_close(shown.permute(1, 2, 0), torch.from_numpy(four_corners()[:, 2:10]) / 255)
 
 
 def test_grey_inputs_and_another_size(tmp_path):

@@ -1,10 +1,14 @@
 """The scenes: no leak between the splits, reproducible, and what they say they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
+from anystride.lab.data.images import read_inputs
 from anystride.lab.data.scenes import CANVAS, DIGIT, FRAGMENTS, MARGIN, digits_of, make_scenes, scene_task
 
 
@@ -61,3 +65,23 @@ def test_scenes_can_be_larger() -> None:
     assert large[0].shape == (2, 1, 64, 64)
     assert torch.equal(large[1], small[1])
     assert torch.allclose(large[0].mean(), small[0].mean(), atol=0.01)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_file_alone_gives_the_input_that_the_test_has(tmp_path: Path, size: int) -> None:
+    task = scene_task(4, 2, seed=0, image_size=size)
+    scene = (255 * task.test_images[1, 0]).round().to(torch.uint8).numpy()
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    expected, _ = task.test_batch(torch.tensor([1]))
+    inputs = read_inputs(tmp_path / "scene.png", task.preprocessing)
+    torch.testing.assert_close(inputs, expected, atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_scenes_are_shifted_where_it_is_asked_for() -> None:
+    rows = torch.tensor([0] * 100)
+    plain, shifted = (
+        scene_task(4, 2, seed=0, augment=name).train_batch(rows, torch.Generator().manual_seed(0))[0]
+        for name in ("auto", "crop")
+    )
+    assert (plain == plain[0]).all()
+    assert len({tuple(scene.flatten().tolist()) for scene in shifted}) > 30

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,7 @@ def _show(record: Record, folder: Path, environment: RunEnvironment, console: Co
             "validation examples.",
             highlight=False,
         )
-    drawn = draw_run(record, folder, environment.root)
+    drawn = draw_run(record, folder, environment.root, partial(console.print, highlight=False, markup=False))
     console.print(f"{record.seconds['train']:.0f} s of training. In {folder}:", highlight=False)
     for path in (folder / RECORD, folder / CHECKPOINT, folder / BEST, *drawn):
         if path.exists():

@@ -40,7 +40,11 @@ def open_source(config: RunConfig, root: Path | None = None, download: bool = Fa
         label_pattern=config.label_pattern,
         label_column=config.label_column,
     )
-    return hold_out(_open(shared, root or default_root(), download), config.validation)
+    try:
+        source = _open(shared, root or default_root(), download)
+    except OSError as error:  # a path that is too long, a folder without permission: no loader can do anything about it
+        raise UsageError(f"--data {config.data!r} cannot be read: {error}") from error
+    return hold_out(source, config.validation)
 
 
 @lru_cache(maxsize=2)
@@ -62,10 +66,10 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
         from anystride.lab.data.audio import open_audio
 
         return open_audio(config, root, download)
-    return _open_folder(config)
+    return _open_folder(config, root)
 
 
-def _open_folder(config: RunConfig) -> Source:
+def _open_folder(config: RunConfig, root: Path) -> Source:
     """A folder of images, of sounds or of series, whatever most of its files are; or one table of series."""
     path = Path(config.data)
     kind = "series" if path.is_file() else kind_of(path)
@@ -73,4 +77,8 @@ def _open_folder(config: RunConfig) -> Source:
         from anystride.lab.data.folder import folder_task
 
         return folder_task(config)
+    if kind == "sound":
+        from anystride.lab.data.audio.folder import sound_folder
+
+        return sound_folder(config, root)
     raise UsageError(f"--data {config.data!r} is a folder of {kind}")

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anystride.lab.data.archive import sweep_unpacking, unpack
 from anystride.lab.data.augment import augmentation, normalise, resize
-from anystride.lab.data.download import Remote, fetch, unpack
+from anystride.lab.data.download import Remote, fetch
 from anystride.lab.data.images import describe
+from anystride.lab.data.locks import alone
 from anystride.lab.data.source import Source, TensorSource
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
@@ -114,11 +116,13 @@ def _download(layout: Layout, folder: Path) -> None:
     """Fetch and unpack the archive; it is not kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            sweep_unpacking(folder)
+            archive = fetch(Remote(HOST + layout.archive, f"md5:{layout.md5}"), folder)
+            unpack(archive, folder)
+            archive.unlink()
     except OSError as error:
         raise UsageError(f"--root must be a folder that can be written to: {error}") from error
-    archive = fetch(Remote(HOST + layout.archive, f"md5:{layout.md5}"), folder)
-    unpack(archive, folder)
-    archive.unlink()
 
 
 def _prepare(images: Tensor, mean: tuple[float, ...], sd: tuple[float, ...], size: int) -> Tensor:

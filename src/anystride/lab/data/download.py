@@ -1,42 +1,23 @@
-"""Fetching public data: downloads that resume, checksums, archives that cannot write outside their folder."""
+"""Fetching public data: downloads that resume, and checksums."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
-import shutil
-import stat
-import tarfile
-import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import urlsplit
 
+from anystride.lab.data.archive import ARCHIVES, CHUNK, ArchiveError, sweep_unpacking, unpack
+from anystride.lab.data.locks import alone
+from anystride.lab.data.meter import Meter, progress
 from anystride.lab.errors import UsageError
 
-CHUNK = 1 << 20
 TIMEOUT = 60.0
 """Seconds without a byte after which a server counts as gone."""
-
-ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
-
-OTHERS = (EOFError, RuntimeError, ValueError, lzma.LZMAError)
-"""What else the readers of archives raise for damaged ones."""
-
-Advance = Callable[[int], None]
-
-
-class ArchiveError(UsageError):
-    """An archive that is damaged or that would write outside its folder: fetching it again is all that helps."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +34,6 @@ class Remote:
     @property
     def filename(self) -> str:
         return self.name or PurePosixPath(urlsplit(self.url).path).name
-
-
-@contextmanager
-def progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Shows on a terminal's error stream how far something is that takes long; elsewhere it is silent."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=30), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda amount: shown.advance(task, amount)
-
-
-Meter = Callable[[str, "int | None"], AbstractContextManager[Advance]]
-"""`progress` or what replaces it: called with a description and a total, gives a context that counts."""
 
 
 def obtain(
@@ -96,10 +60,27 @@ def obtain(
             f"unpack {page} into {str(folder)!r}, or add --download"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        begun.touch()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            _fetch_all(folder, needed, remotes, begun)
     except OSError as error:
         raise UsageError(f"--root must be a folder that can be written to: {error}") from error
+    missing = _missing(folder, needed)
+    if missing:
+        raise UsageError(
+            f"--data {title}: {str(folder / missing[0])!r} is not in what {page} offers; "
+            f"remove {str(folder)!r} and download again, or unpack the data set there by hand"
+        )
+
+
+def _fetch_all(folder: Path, needed: Sequence[str], remotes: Sequence[Remote], begun: Path) -> None:
+    """Fetch and unpack what is lacking; nobody else may work on `folder`."""
+    if not _missing(folder, needed) and not begun.is_file():
+        return  # another process did it while this one was waiting
+    folder.mkdir(parents=True, exist_ok=True)
+    begun.touch()
+    for place in {folder, *(folder / remote.into for remote in remotes)}:
+        sweep_unpacking(place)
     for remote in remotes:
         done = folder / f".{remote.filename}.unpacked"
         if done.is_file():
@@ -118,16 +99,17 @@ def obtain(
             path.replace(folder / remote.into / path.name)
             done.touch()
     begun.unlink()
-    missing = _missing(folder, needed)
-    if missing:
-        raise UsageError(
-            f"--data {title}: {str(folder / missing[0])!r} is not in what {page} offers; "
-            f"remove {str(folder)!r} and download again, or unpack the data set there by hand"
-        )
 
 
 def _missing(folder: Path, needed: Sequence[str]) -> list[str]:
-    return [path for path in needed if not (folder / path).exists()]
+    return [path for path in needed if not _is_there(folder / path)]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
@@ -136,12 +118,14 @@ def fetch(remote: Remote, folder: Path, meter: Meter = progress) -> Path:
     Raises UsageError when the server cannot be reached, ends early or sends something else than the checksum says.
     """
     path = folder / remote.filename
-    if path.is_file():
-        return path
     part = path.with_name(f"{path.name}.part")
     try:
+        if path.is_file():
+            return path
         _receive(remote.url, part, meter)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
         reason = str(error) or type(error).__name__
         raise UsageError(
             f"downloading {remote.url} failed ({reason}); run the same command again to continue"
@@ -200,77 +184,6 @@ def _receive(url: str, part: Path, meter: Meter) -> None:
 
 
 def _length(response: HTTPResponse) -> int | None:
-    announced = response.headers.get("Content-Length")
-    return int(announced) if announced else None
-
-
-def unpack(path: Path, folder: Path, meter: Meter = progress) -> None:
-    """Unpack a tar or zip archive into `folder`: all of it or nothing.
-
-    Only plain files and folders are written. Raises ArchiveError for an archive that is damaged or that holds an
-    absolute path, one that leaves the folder, a link or a device, and UsageError where nothing can be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
-    try:
-        with meter(f"unpacking {path.name}", None) as advance:
-            for name, content in _members(path):
-                target = new / _inside(name, path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    shutil.copyfileobj(content, file, CHUNK)
-                advance(1)
-        for file_path in [entry for entry in new.rglob("*") if entry.is_file()]:
-            target = folder / file_path.relative_to(new)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file_path.replace(target)
-    except ArchiveError:
-        raise
-    except (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, *OTHERS) as error:
-        raise ArchiveError(f"{str(path)!r} is damaged ({error}); download it again") from error
-    except OSError as error:
-        raise UsageError(f"unpacking {str(path)!r} failed: {error}; mind the room on the disk") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The plain files of an archive, by name; folders are passed over, anything else is refused."""
-    if path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                if info.is_dir():
-                    _inside(info.filename, path)
-                elif kind in (0, stat.S_IFREG):
-                    with archive.open(info) as content:
-                        yield info.filename, content
-                else:
-                    raise _refusal(path, info.filename)
-        return
-    with tarfile.open(path) as tar:
-        for member in tar:
-            if member.isdir():
-                _inside(member.name, path)
-            elif member.isfile() and (file := tar.extractfile(member)) is not None:
-                yield member.name, file
-            else:
-                raise _refusal(path, member.name)
-        # A header that is damaged looks like the end. Reading on reaches the checksum of the compression.
-        while tar.fileobj is not None and tar.fileobj.read(CHUNK):
-            pass
-
-
-def _inside(name: str, archive: Path) -> PurePosixPath:
-    """The relative path of a member; UsageError if it is absolute or climbs out."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
-        raise _refusal(archive, name)
-    return path
-
-
-def _refusal(archive: Path, member: str) -> ArchiveError:
-    return ArchiveError(
-        f"{str(archive)!r} holds {member!r}, a link, a device or a path outside its folder, and was not unpacked; "
-        "get the data set from its publishers"
-    )
+    """How many bytes the server announces; None where it does not, or where that is no number."""
+    announced = response.headers.get("Content-Length") or ""
+    return int(announced) if announced.isascii() and announced.isdigit() else None

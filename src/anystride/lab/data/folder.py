@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anystride.lab.data.augment import augmentation, normalise
 from anystride.lab.data.decoding import Decoded, Integers, Names, decode_all, decoded, encoded, square, usual_workers
-from anystride.lab.data.images import describe
+from anystride.lab.data.images import describe, pixels
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.data.tree import Files, Tree, read_tree, refuse
 from anystride.lab.errors import UsageError
@@ -114,7 +114,7 @@ class ImageSource(Source):
         if part.images is not None:
             return part.images[rows.to(part.images.device)].to(self.device)
         paths = [decoded(part.names[row]) for row in rows.tolist()]
-        return torch.from_numpy(np.stack([square(path, self.size) for path in paths]))
+        return torch.from_numpy(np.stack([pixels(square(path, self.size)) for path in paths]))
 
 
 def folder_task(config: RunConfig) -> Source:

@@ -31,6 +31,8 @@ LONGEST = 8
 """The longer side over the shorter one; what an image has beyond that is cut off before it is resized."""
 SAMPLE = 500
 """Files whose headers `usual_size` reads, at most."""
+LARGEST_SIDE = 8192
+"""Pixels, of anything that a description asks for: Pillow takes more than 9,459 squared for an attack."""
 SMALLEST, LARGEST, MULTIPLE = 16, 224, 8
 """Limits of `usual_size`, and what it is a multiple of."""
 UNKNOWN_SIZE = 32
@@ -208,10 +210,30 @@ def read_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Tensor:
 
     Raises:
         ImageFileError: as `read_image`.
+        ValueError: `preprocessing` is not as `describe` makes it.
     """
+    _check(preprocessing)
     image = read_image(path, preprocessing["background"], preprocessing["channels"])
     values = torch.from_numpy(pixels(view(image, preprocessing["short"], preprocessing["crop"])).copy())[None]
     return resize(normalise(values, preprocessing["mean"], preprocessing["sd"]), preprocessing["size"])
+
+
+def _check(preprocessing: Mapping[str, Any]) -> None:
+    """Raise a ValueError for sizes that would take all memory, and for channels that no image has."""
+    for name in ("short", "crop", "size"):
+        if not 1 <= preprocessing[name] <= LARGEST_SIDE:
+            raise ValueError(f"{name} must be from 1 to {LARGEST_SIDE}, got {preprocessing[name]}")
+    if preprocessing["crop"] > preprocessing["short"]:
+        raise ValueError(f"crop must be at most {preprocessing['short']}, got {preprocessing['crop']}")
+    channels = {preprocessing["channels"], len(preprocessing["mean"]), len(preprocessing["sd"])}
+    if channels not in ({1}, {3}):
+        raise ValueError(f"channels must be 1 or 3, as many as mean and sd have, got {preprocessing['channels']}")
+
+
+def displayed(inputs: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
+    """Inputs (n, C, H, W) as a person sees them: without the normalisation, in [0, 1]."""
+    mean, sd = (torch.tensor(preprocessing[name])[:, None, None] for name in ("mean", "sd"))
+    return (inputs.cpu() * sd + mean).clamp(0, 1)
 
 
 def usual_size(tree: Tree) -> int:

@@ -13,6 +13,7 @@ SOUND = (
     "tut-urban-2018",
     "tut-urban-2018-fold1",
     "dcase-2018-birds",
+    "spoken-digits",
 )
 IMAGES = (SCENES, "cifar10", "cifar100", "imagenet")
 JOIN = "+"

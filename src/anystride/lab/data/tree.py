@@ -78,6 +78,8 @@ def kind_of(folder: Path) -> str:
     Raises:
         UsageError: it has no file of any kind.
     """
+    if "\0" in str(folder) or not folder.is_dir():
+        raise UsageError(f"--data must be a data set or a folder, got {str(folder)!r}, which is neither")
     endings = Counter(path.suffix.lower() for path in _visible(folder))
     counts = {kind: sum(endings[ending] for ending in known) for kind, known in KINDS.items()}
     kind = max(counts, key=counts.__getitem__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -87,7 +88,7 @@ def demonstrate(demo: Demo, console: Console) -> int:
     console.print()
     console.print(results_table(groups))
     console.print(summary(groups), highlight=False)
-    pictures = draw_demo(groups, demo.folder)
+    pictures = draw_demo(groups, demo.folder, partial(console.print, highlight=False, markup=False))
     console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:
         console.print(f"  {picture}", highlight=False, soft_wrap=True)

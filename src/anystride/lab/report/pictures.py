@@ -21,8 +21,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from anystride.lab.files import replacing
 from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.registry import ARCHITECTURES
+from anystride.lab.report.fonts import families
 from anystride.lab.report.terminal import Group
+from anystride.lab.run.record import Record
 from anystride.ops.window import window
 
 # Okabe and Ito's palette, for every common kind of colour vision.
@@ -34,7 +38,9 @@ METHOD_COLOURS = {
     "cosine": "#D55E00",
 }
 METHOD_MARKERS = {"strided": "s", "spectral": "D", "outer": "o", "inner": "^", "cosine": "v"}
-STAGE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+STRIDE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+AXIS_LINES: Any = ("-", (0, (3, 1.5)))
+DASHED: Any = (0, (3, 1.5))
 STYLE: Any = {  # matplotlib types the keys one by one
     "figure.dpi": 150,
     "font.size": 9,
@@ -53,12 +59,20 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AxisSpectrum:
-    """One axis of the map that enters a downsampler: `energy` (length // 2 + 1,) at frequencies 0 .. length // 2."""
+    """One axis of the map that enters a downsampler.
 
+    Args:
+        name: of the axis.
+        energy: (length // 2 + 1,), at frequencies 0 .. length // 2.
+        length: samples of the map along it.
+        start_stride: before the training.
+        stride: after it.
+    """
+
+    name: str
     energy: Floats
-    start_length: int
-    start_stride: float
     length: int
+    start_stride: float
     stride: float
 
 
@@ -66,68 +80,97 @@ def stride_trajectories(groups: Sequence[Group], path: Path) -> None:
     """Figure 3a of the paper: strides over the epochs; one panel per start (row) and method (column)."""
     starts = list(dict.fromkeys(each.start for each in groups))
     methods = list(dict.fromkeys(each.method for each in groups))
-    figure, axes = _figure(len(starts), len(methods), panel=(4.2, 2.7), sharex=True, sharey=True)
+    figure, panels = new_figure(len(starts), len(methods), panel=(4.2, 2.7), sharex=True, sharey=True)
+    axes = ARCHITECTURES[groups[0].records[0].config.model].axes
     for each in groups:
-        panel = axes[starts.index(each.start), methods.index(each.method)]
-        panel.set_title(f"{DOWNSAMPLERS[each.method].title}, from {each.start_text}")
+        panel = panels[starts.index(each.start), methods.index(each.method)]
+        panel.set_title(f"{DOWNSAMPLERS[each.method].title}, from {_wrapped(each.start_text)}")
         for seed, record in enumerate(each.records):
-            curve = np.array([record.start_strides, *(epoch["strides"] for epoch in record.epochs)])
-            for stage, colour in enumerate(STAGE_COLOURS):
-                style = {"color": colour, "alpha": 1.0 if seed == 0 else 0.35, "linewidth": 1.8 if seed == 0 else 1.0}
-                panel.plot(curve[:, stage, 0], **style)
-                panel.plot(curve[:, stage, 1], linestyle=(0, (3, 1.5)), **style)
-                if seed == 0:
-                    panel.plot(0, curve[0, stage, 0], "o", color=colour, markersize=5, clip_on=False)
+            _trajectory(panel, record, len(axes), is_first=seed == 0)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    for panel in axes[-1]:
+    for panel in panels[-1]:
         panel.set_xlabel("epoch")
-    for panel in axes[:, 0]:
+    for panel in panels[:, 0]:
         panel.set_ylabel("stride")
-    handles = [Line2D([], [], color=colour, label=f"stage {n}") for n, colour in enumerate(STAGE_COLOURS, start=2)]
-    handles.append(Line2D([], [], color="#444444", label="vertical"))
-    handles.append(Line2D([], [], color="#444444", linestyle=(0, (3, 1.5)), label="horizontal"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5)
-    _save(figure, path)
+    count = len(groups[0].start)
+    handles = [Line2D([], [], color=_colour(n), label=f"stride {n + 1}") for n in range(count)]
+    if len(axes) > 1:
+        lines = zip(axes, AXIS_LINES, strict=False)
+        handles += [Line2D([], [], color="#444444", linestyle=line, label=name) for name, line in lines]
+    _legend(figure, handles)
+    save_figure(figure, path)
+
+
+def _trajectory(panel: Axes, record: Record, axes: int, is_first: bool) -> None:
+    curve = np.array([record.start_strides, *(epoch["strides"] for epoch in record.epochs)])
+    for number in range(curve.shape[1]):
+        style: Any = {"color": _colour(number), "alpha": 1.0 if is_first else 0.35, "linewidth": 1.8 if is_first else 1}
+        for axis in range(axes):
+            panel.plot(curve[:, number, axis], linestyle=AXIS_LINES[axis], **style)
+        if is_first:
+            panel.plot(0, curve[0, number, 0], "o", color=_colour(number), markersize=5, clip_on=False)
 
 
 def windows_over_spectrum(
-    spectra: Sequence[tuple[AxisSpectrum, AxisSpectrum]], smoothness: float, ramp: str, title: str, path: Path
+    spectra: Sequence[Sequence[AxisSpectrum]], smoothness: float, ramp: str, title: str, path: Path
 ) -> None:
     """The energy that reaches each downsampler, below its window at the start and its learned window.
 
-    `spectra` has a (vertical, horizontal) pair per stage. Frequencies are in cycles per pixel of the map of that stage.
+    Frequencies are in cycles per sample of the map that enters.
+
+    Args:
+        spectra: per downsampler, the axes of its map.
+        smoothness: R of Eq. 3.
+        ramp: of the windows.
+        title: stands above.
+        path: of the picture.
     """
-    figure, axes = _figure(2, len(spectra), panel=(3.5, 2.3), sharex=True)
+    width = 3.5 if len(spectra) < 4 else 2.7
+    figure, axes = new_figure(len(spectra[0]), len(spectra), panel=(max(width, 6.4 / len(spectra)), 2.3), sharex=True)
     for column, pair in enumerate(spectra):
-        for row, (direction, axis) in enumerate(zip(("vertical", "horizontal"), pair, strict=True)):
+        for row, axis in enumerate(pair):
             panel = axes[row, column]
             _energy(panel, axis)
             gains = panel.twinx()
-            colour = STAGE_COLOURS[column]
-            _gain(gains, axis.start_length, axis.start_stride, smoothness, ramp, "#444444", (0, (3, 1.5)))
-            _gain(gains, axis.length, axis.stride, smoothness, ramp, colour, "-")
+            _gain(gains, axis.length, axis.start_stride, smoothness, ramp, "#444444", DASHED)
+            _gain(gains, axis.length, axis.stride, smoothness, ramp, _colour(column), "-")
             gains.set_ylim(0, 1.05)
             gains.grid(False)
             gains.set_yticks([0, 0.5, 1] if column == len(spectra) - 1 else [])
-            panel.set_title(f"stage {column + 2}, {direction}: stride {axis.start_stride:.2f} to {axis.stride:.2f}")
+            panel.set_title(f"{column + 1}, {axis.name}: {axis.start_stride:.2f} to {axis.stride:.2f}")
             if column == 0:
                 panel.set_ylabel("energy, relative")
             if column == len(spectra) - 1:
                 gains.set_ylabel("window")
-            if row == 1:
-                panel.set_xlabel("frequency (cycles per pixel)")
-    figure.suptitle(title)
+            if row == len(pair) - 1:
+                panel.set_xlabel("frequency (cycles per sample)")
+    figure.suptitle(title, wrap=True)
     handles = [
         Patch(color="#BBBBBB", label="energy of the map that enters"),
-        Line2D([], [], color="#444444", linestyle=(0, (3, 1.5)), label="window at the start"),
-        Line2D([], [], color=STAGE_COLOURS[0], label="window learned"),
+        Line2D([], [], color="#444444", linestyle=DASHED, label="window at the start"),
+        Line2D([], [], color=_colour(0), label="window learned"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    _save(figure, path)
+    _legend(figure, handles)
+    save_figure(figure, path)
+
+
+def _colour(number: int) -> str:
+    return STRIDE_COLOURS[number % len(STRIDE_COLOURS)]
+
+
+def _wrapped(strides: str) -> str:
+    """Strides of a title: in a line of their own where they are many."""
+    return strides if len(strides) < 24 else f"\n{strides}"
+
+
+def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend below the panels, in as many columns as there is room for."""
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / 1.9)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _energy(panel: Axes, axis: AxisSpectrum) -> None:
-    relative = np.maximum(axis.energy / axis.energy.max(), 1e-12)
+    relative = np.maximum(axis.energy / (axis.energy.max() or 1.0), 1e-12)
     frequency = np.arange(len(relative)) / axis.length
     panel.bar(frequency, relative, width=0.8 / axis.length, color="#BBBBBB", bottom=0)
     panel.set_yscale("log")
@@ -142,39 +185,33 @@ def _gain(panel: Axes, length: int, stride: float, smoothness: float, ramp: str,
 
 
 def feature_maps(
-    scene: Floats, before: Floats, rows: Sequence[tuple[str, Sequence[tuple[str, Floats]]]], path: Path
+    image: Floats, before: Floats, rows: Sequence[tuple[str, Sequence[tuple[str, Floats]]]], path: Path
 ) -> None:
     """The same feature map after each downsampler: one row per stride, one column per method, one colour scale."""
     columns = 1 + len(rows[0][1])
-    figure, axes = _figure(len(rows), columns, panel=(1.75, 1.95))
+    figure, axes = new_figure(len(rows), columns, panel=(1.75, 1.95))
     largest = float(np.abs(before).max())
-    _picture(axes[0, 0], scene, f"scene\n{_size(scene)}", cmap="gray_r")
+    _picture(axes[0, 0], image, f"image\n{_size(image)}", cmap="gray_r")
     _picture(axes[1, 0], before, f"feature map\n{_size(before)}", cmap="RdBu_r", vmin=-largest, vmax=largest)
     for row, (label, maps) in enumerate(rows):
-        for column, (title, image) in enumerate(maps, start=1):
+        for column, (title, after) in enumerate(maps, start=1):
             panel = axes[row, column]
-            _picture(panel, image, f"{title}\n{_size(image)}", cmap="RdBu_r", vmin=-largest, vmax=largest)
+            _picture(
+                panel,
+                after,
+                f"{title.replace(', ', chr(10))}\n{_size(after)}",
+                cmap="RdBu_r",
+                vmin=-largest,
+                vmax=largest,
+            )
         axes[row, 1].set_ylabel(label, fontsize=10)
     figure.suptitle("One feature map after each downsampler")
-    _save(figure, path)
-
-
-def image_sheet(images: npt.NDArray[np.float32], labels: Sequence[str], title: str, path: Path) -> None:
-    """Images (n, H, W) or (n, H, W, 3) with their labels, ten to a row."""
-    columns = min(10, len(images))
-    rows = -(-len(images) // columns)
-    figure, axes = _figure(rows, columns, panel=(1.0, 1.15))
-    for panel in axes.flat[len(images) :]:
-        panel.axis("off")
-    for panel, image, label in zip(axes.flat, images, labels, strict=False):
-        _picture(panel, image, label, cmap="gray_r", vmin=0, vmax=1)
-    figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def accuracy_chart(groups: Sequence[Group], path: Path) -> None:
     """Accuracy from each start (left), and against the cost of the trained network (right)."""
-    figure, axes = _figure(1, 2, panel=(4.0, 3.2), sharey=True)
+    figure, axes = new_figure(1, 2, panel=(4.0, 3.2), sharey=True)
     by_start, by_cost = axes[0]
     starts = {each.start: each.start_text for each in groups}
     methods = list(dict.fromkeys(each.method for each in groups))
@@ -205,12 +242,13 @@ def accuracy_chart(groups: Sequence[Group], path: Path) -> None:
     for text, fill in ((starts[groups[0].start], "white"), (starts[groups[-1].start], "#444444")):
         by_cost.plot([], [], "o", color="#444444", markerfacecolor=fill, label=f"from {text}")
     by_cost.legend(loc="lower right")
-    figure.legend(*by_start.get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
-    _save(figure, path)
+    _legend(figure, by_start.get_legend_handles_labels()[0])
+    save_figure(figure, path)
 
 
-def _figure(rows: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, npt.NDArray[Any]]:
-    plt.rcParams.update(STYLE)
+def new_figure(rows: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, npt.NDArray[Any]]:
+    """A figure of `rows` x `columns` panels of `panel` (width, height) inches."""
+    plt.rcParams.update({**STYLE, "font.family": list(families())})
     size = (panel[0] * columns, panel[1] * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     return figure, axes
@@ -229,7 +267,10 @@ def _size(image: npt.NDArray[Any]) -> str:
     return f"{image.shape[0]} x {image.shape[1]}"
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, and forget it."""
+    try:
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, format="png")
+    finally:
+        plt.close(figure)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from anystride.lab.data.catalogue import open_source
-from anystride.lab.data.download import progress
 from anystride.lab.data.inputs import kind
+from anystride.lab.data.meter import progress
 from anystride.lab.data.names import is_known
 from anystride.lab.data.source import Source
 from anystride.lab.data.tree import read_part

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from anystride.lab.data.download import progress
 from anystride.lab.data.inputs import kind
+from anystride.lab.data.meter import progress
 from anystride.lab.data.tree import list_files, printable
 from anystride.lab.errors import UsageError
 from anystride.lab.files import check_place, is_folder, replacing

@@ -120,9 +120,9 @@ class Classifier(pl.LightningModule):
         self.hparams["budget"] = limit
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(self._own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
+        return cross_entropy(self.own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
 
-    def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def own(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits with those of other tasks' classes at minus infinity."""
         if len(self.tasks) == 1:
             return logits
@@ -147,7 +147,7 @@ class Classifier(pl.LightningModule):
             # Section 3.1: the logits of an example's windows are averaged.
             sums = logits.new_zeros(len(labels), logits.shape[1]).index_add(0, group[0], logits)
             logits = sums / torch.bincount(group[0], minlength=len(labels))[:, None]
-        logits = self._own(logits.float(), labels)
+        logits = self.own(logits.float(), labels)
         right = (logits.argmax(dim=1) == labels).float()
         for number, metric in enumerate(self.right):
             mine = right[self.task_of_class[labels] == number]

@@ -7,7 +7,8 @@ import torch
 pytest.importorskip("torchaudio", reason="needs the extra 'paper'")
 
 from anystride.lab.data.audio.frontend import BANDS, FRAMES, HIGHEST, LOWEST, LogMel
-from anystride.lab.data.audio.wave import UnreadableError, read_wave, to_int16, write_wave
+from anystride.lab.data.audio.reading import UnreadableError, read_sound
+from anystride.lab.data.audio.wave import to_int16, write_wave
 from anystride.lab.errors import UsageError
 
 from .sounds import RATE, tone, write
@@ -54,7 +55,7 @@ def test_int16_and_float_agree():
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_every_kind_of_sample(tmp_path, bits, floats, channels):
     path = write(tmp_path / "a.wav", tone(300, 0.1), bits=bits, floats=floats, channels=channels)
-    samples = read_wave(path)
+    samples = read_sound(path)
     assert samples.dtype == np.int16
     assert samples.shape == (1600,)
     np.testing.assert_allclose(samples / 2**15, tone(300, 0.1), atol=0.01 if bits == 8 else 1e-4)
@@ -62,7 +63,7 @@ def test_every_kind_of_sample(tmp_path, bits, floats, channels):
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
 def test_other_rates_are_resampled(tmp_path, rate):
-    samples = read_wave(write(tmp_path / "a.wav", tone(300, 0.5, rate), rate=rate, channels=2)) / 2**15
+    samples = read_sound(write(tmp_path / "a.wav", tone(300, 0.5, rate), rate=rate, channels=2)) / 2**15
     assert len(samples) == 8000
     np.testing.assert_allclose(samples[500:-500], tone(300, 0.5)[500:-500], atol=0.01)
 
@@ -70,7 +71,7 @@ def test_other_rates_are_resampled(tmp_path, rate):
 def test_written_is_read(tmp_path):
     samples = to_int16(np.array([-2.0, -1.0, 0.0, 0.25, 2.0], dtype=np.float32))
     write_wave(tmp_path / "a.wav", samples)
-    assert read_wave(tmp_path / "a.wav").tolist() == [-32768, -32768, 0, 8192, 32767] == samples.tolist()
+    assert read_sound(tmp_path / "a.wav").tolist() == [-32768, -32768, 0, 8192, 32767] == samples.tolist()
 
 
 def test_broken_files_are_named(tmp_path):
@@ -81,7 +82,7 @@ def test_broken_files_are_named(tmp_path):
     write(tmp_path / "nothing.wav", [])
     for name in (*contents, "nothing", "absent"):
         with pytest.raises(UsageError, match=f"{name}.wav") as caught:
-            read_wave(tmp_path / f"{name}.wav")
+            read_sound(tmp_path / f"{name}.wav")
         assert isinstance(caught.value, UnreadableError)
         assert "\n" not in str(caught.value)
 
@@ -90,4 +91,4 @@ def test_foreign_chunks_do_no_harm(tmp_path):
     whole = write(tmp_path / "a.wav", tone(seconds=0.1)).read_bytes()
     extra = whole + b"note" + (4).to_bytes(4, "little") + b"abcd"
     (tmp_path / "b.wav").write_bytes(extra[:4] + (len(extra) - 8).to_bytes(4, "little") + extra[8:])
-    np.testing.assert_array_equal(read_wave(tmp_path / "b.wav"), read_wave(tmp_path / "a.wav"))
+    np.testing.assert_array_equal(read_sound(tmp_path / "b.wav"), read_sound(tmp_path / "a.wav"))

@@ -199,9 +199,9 @@ def test_an_interrupted_preparation_starts_again(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("anystride.lab.data.audio.clips.read_wave", interrupted)
+        patched.setattr("anystride.lab.data.audio.clips.read_sound", interrupted)
         with pytest.raises(KeyboardInterrupt):
             opened("nsynth-pitch", tmp_path)
     assert opened("nsynth-pitch", tmp_path).train_length == 4
-    monkeypatch.setattr("anystride.lab.data.audio.clips.read_wave", interrupted)
+    monkeypatch.setattr("anystride.lab.data.audio.clips.read_sound", interrupted)
     assert opened("nsynth-pitch", tmp_path).train_length == 4

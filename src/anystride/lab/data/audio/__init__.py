@@ -1,4 +1,4 @@
-"""Sound: five tasks of four public data sets (Table A.1) and a computed stand-in, as log-mel spectrograms.
+"""Sound as log-mel spectrograms: public data sets (five tasks are in Table A.1), a computed stand-in, and folders.
 
 `AUDIO` maps each task to the function that opens it; `open_audio` opens what a configuration names, one or several.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anystride.lab.data.audio import birds, notes, nsynth, speech_commands, tut_urban
+from anystride.lab.data.audio import birds, notes, nsynth, speech_commands, spoken_digits, tut_urban
 from anystride.lab.data.audio.multi import MultiTask
 from anystride.lab.data.source import Source
 from anystride.lab.run.config import RunConfig
@@ -22,6 +22,7 @@ AUDIO: dict[str, Callable[[RunConfig, Path, bool], Source]] = {
     "dcase-2018-birds": birds.open_source,
     "notes-instrument": notes.open_instrument,
     "notes-pitch": notes.open_pitch,
+    "spoken-digits": spoken_digits.open_source,
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from anystride.lab.data.audio.clips import open_clips
+from anystride.lab.data.audio.lists import damaged, read_lines, require_names
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.split import by_name
 from anystride.lab.data.audio.table import Published
@@ -26,6 +27,10 @@ from anystride.lab.run.config import RunConfig
 TASK = "dcase-2018-birds"
 CLASSES = ("no bird", "bird")
 PUBLISHED = Published(train=32_129, test=3_561)
+
+TOLERATED = 0.01
+"""The share of clips that may be unreadable."""
+COLUMNS = ("itemid", "hasbird")
 
 CLIPS = PUBLISHED.train + PUBLISHED.test
 
@@ -57,16 +62,26 @@ def open_source(config: RunConfig, root: Path, download: bool) -> AudioSource:
     rows = by_name([f"{name}/{item}" for name, item, _ in found], PUBLISHED.test / CLIPS)
     train, test = (Labelled(part, labels[part]) for part in rows)
     require_all_classes(train, TASK, CLASSES, folder)
-    clips = open_clips([folder / name / "wav" / f"{item}.wav" for name, item, _ in found], folder, TASK, leave_out=True)
+    files = [folder / name / "wav" / f"{item}.wav" for name, item, _ in found]
+    clips = open_clips(files, folder, TASK, tolerated=1.0 if config.skip_bad else TOLERATED)
     return PUBLISHED.compare(AudioSource(clips, train, test, TASK, CLASSES))
 
 
 def _listed(path: Path) -> list[tuple[str, int]]:
     """Items and labels of one table: its columns are itemid, datasetid and hasbird."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    lines = read_lines(path, TASK)
+    try:
+        header, *rows = csv.reader(lines)
+    except csv.Error as error:
+        raise damaged(path, TASK, f"is no table ({error})") from error
+    if not set(COLUMNS) <= set(header):
+        raise damaged(path, TASK, f"must have the columns {' and '.join(COLUMNS)}, and begins with {lines[0][:80]!r}")
+    if not rows:
+        raise damaged(path, TASK, "names no clip")
+    item, label = map(header.index, COLUMNS)
     for number, row in enumerate(rows, start=2):
-        if row.get("itemid") is None or row.get("hasbird") not in ("0", "1"):
+        if len(row) != len(header) or not row[item] or row[label] not in ("0", "1"):
             where = f"line {number} of {str(path)!r}"
             raise UsageError(f"--data {TASK}: {where} must have an itemid and a hasbird of 0 or 1")
-    return [(row["itemid"], int(row["hasbird"])) for row in rows]
+    require_names((row[item] for row in rows), path, TASK)
+    return [(row[item], int(row[label])) for row in rows]

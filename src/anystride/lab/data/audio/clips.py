@@ -4,41 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from anystride.lab.data.audio.frontend import SAMPLE_RATE, SECOND
-from anystride.lab.data.audio.wave import Samples, UnreadableError, read_wave
-from anystride.lab.data.download import progress
+from anystride.lab.data.audio.prepared import fill
+from anystride.lab.data.audio.reading import UnreadableError, read_sound
+from anystride.lab.data.audio.wave import Samples
+from anystride.lab.data.meter import progress
 from anystride.lab.errors import UsageError
 
 Integers = npt.NDArray[np.int64]
+Unreadable = list[tuple[Path, str]]
+"""Files that cannot be read, each with the reason."""
 
-VERSION = 1
+VERSION = 2
 """Counts the ways in which files were turned into samples; part of a cache's name."""
-TOLERATED = 0.01
-"""The share of clips that may be left out as unreadable where a data set allows it at all."""
+READERS = 8
+"""Threads that read files, at most."""
+SHOWN = 20
+"""Unreadable files that a message names."""
+LENGTHS, SAMPLES, FACTS = "lengths.npy", "samples.int16", "clips.json"
 
 
 class Clips:
     """Sound of many clips: mono int16 at 16 kHz, every clip at least 1 s long (shorter ones end in silence).
 
-    `lengths` (n,) int64 counts the samples of each clip, 0 for one that was left out. The samples stay on disk; a
-    copy of this object sent to another process carries no sound.
+    `lengths` (n,) int64 counts the samples of each clip, 0 for one that was left out. `short` clips were shorter than
+    1 s. The samples stay on disk; a copy of this object sent to another process carries no sound.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lengths: Integers = np.load(folder / "lengths.npy", allow_pickle=False)
+        self.lengths: Integers = np.load(folder / LENGTHS, allow_pickle=False)
         self.starts: Integers = np.cumsum(self.lengths) - self.lengths
+        self.short = int(json.loads((folder / FACTS).read_text())["short"])
         self._samples: Samples | None = None
 
     def __len__(self) -> int:
@@ -51,7 +61,7 @@ class Clips:
     def samples(self) -> Samples:
         """All samples one after another, mapped from the disk."""
         if self._samples is None:
-            self._samples = np.memmap(self.folder / "samples.int16", dtype="<i2", mode="r")
+            self._samples = np.memmap(self.folder / SAMPLES, dtype="<i2", mode="r")
         return self._samples
 
     def windows(self, clips: Integers, first: Integers) -> Tensor:
@@ -60,66 +70,138 @@ class Clips:
         return torch.from_numpy(every_window[self.starts[clips] + first])
 
 
-def open_clips(files: Sequence[Path], folder: Path, what: str, leave_out: bool = False) -> Clips:
+def open_clips(
+    files: Sequence[Path],
+    folder: Path,
+    what: str,
+    tolerated: float = 0.0,
+    refuse: Callable[[Unreadable], None] | None = None,
+    by_time: bool = False,
+) -> Clips:
     """The clips of `files`, in their order, from the cache in `folder`; it is filled first where necessary.
 
-    The cache's name follows from the files' names and sizes: other files, another cache. Raises UsageError for a file
-    that is missing or unreadable; with `leave_out` up to one clip in a hundred may be unreadable and is left out.
+    The cache's name follows from the files' names and sizes: other files, another cache. A damaged cache is made again.
+
+    Args:
+        files: what to read.
+        folder: where the cache lies.
+        what: the data set, for messages.
+        tolerated: the share of files that may be unreadable, and is left out; one file at least where it is not zero.
+        refuse: is called with all unreadable files and raises an error unless they may be left out.
+        by_time: whether a file that was written again is another file, though its size is the same.
+
+    Raises:
+        UsageError: a file is missing, or more files are unreadable than may be; the message names them.
     """
-    cache = folder / f"prepared-{_key(files, leave_out)}"
-    fill(cache, lambda new: _read(new, files, what, leave_out))
+    cache = folder / f"prepared-{_key(files, tolerated, by_time)}"
+    refuse = refuse or (lambda found: _refuse(found, what, tolerated and max(1.0, tolerated * len(files))))
+    fill(cache, lambda new: _write(new, files, what, refuse), lambda there: _damage(there, len(files)))
     return Clips(cache)
 
 
-def fill(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make `folder` with what `write` puts into it, unless it is there: all of it or nothing.
-
-    Processes that need the same folder wait for the one that makes it. Raises UsageError where it cannot be written.
-    """
-    if folder.is_dir():
-        return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if folder.is_dir():
-                return
-            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-                new = Path(temporary, "new")
-                new.mkdir()
-                write(new)
-                new.rename(folder)
-    except OSError as error:
-        raise UsageError(f"--root must be a folder with room that can be written to: {error}") from error
-
-
-def _key(files: Sequence[Path], leave_out: bool) -> str:
-    digest = hashlib.sha256(f"{VERSION} {SAMPLE_RATE} {SECOND} {leave_out}".encode())
+def _key(files: Sequence[Path], tolerated: float, by_time: bool) -> str:
+    digest = hashlib.sha256(f"{VERSION} {SAMPLE_RATE} {SECOND} {tolerated}".encode())
+    missing = []
     for path in files:
         try:
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise UsageError(f"{str(path)!r} is missing; unpack or download the data set again") from error
-        digest.update(f"\n{path.parent.name}/{path.name} {size}".encode())
+            facts = path.stat()
+        except FileNotFoundError:
+            missing.append(path)
+            continue
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        name = f"{path} {facts.st_mtime_ns}" if by_time else f"{path.parent.name}/{path.name}"
+        digest.update(os.fsencode(f"\n{name} {facts.st_size}"))
+    if missing:
+        others = f" and {len(missing) - 1:,} others are" if len(missing) > 1 else " is"
+        raise UsageError(f"{str(missing[0])!r}{others} missing; unpack or download the data set again")
     return digest.hexdigest()[:12]
 
 
-def _read(folder: Path, files: Sequence[Path], what: str, leave_out: bool) -> None:
+def _refuse(found: Unreadable, what: str, allowed: float) -> None:
+    """An error that names all unreadable files if they are more than are allowed."""
+    if len(found) <= allowed:
+        return
+    named = "; ".join(f"{str(path)!r} {reason}" for path, reason in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    raise UsageError(f"--data {what}: {named}{more}; unpack or download again what cannot be read")
+
+
+def _write(folder: Path, files: Sequence[Path], what: str, refuse: Callable[[Unreadable], None]) -> None:
     lengths = np.zeros(len(files), dtype=np.int64)
-    unreadable: list[str] = []
-    with (folder / "samples.int16").open("wb") as out, progress(f"{what}: reading clips", len(files)) as advance:
-        for row, path in enumerate(files):
-            try:
-                samples = read_wave(path)
-            except UnreadableError as error:
-                unreadable.append(str(error))
-                if not leave_out or len(unreadable) > max(1, TOLERATED * len(files)):
-                    raise UsageError(f"{what}: {error}") from error
+    unreadable: Unreadable = []
+    short = checksum = 0
+    with (folder / SAMPLES).open("wb") as out, progress(f"{what}: reading clips", len(files)) as advance:
+        for row, samples in enumerate(_in_order(files)):
+            if isinstance(samples, UnreadableError):
+                unreadable.append((files[row], samples.reason))
             else:
                 lengths[row] = max(len(samples), SECOND)
-                out.write(samples.astype("<i2").tobytes())
-                out.write(bytes(2 * (int(lengths[row]) - len(samples))))
+                short += len(samples) < SECOND
+                content = samples.astype("<i2").tobytes() + bytes(2 * (int(lengths[row]) - len(samples)))
+                checksum = zlib.crc32(content, checksum)
+                out.write(content)
             advance(1)
-    np.save(folder / "lengths.npy", lengths, allow_pickle=False)
-    (folder / "clips.json").write_text(
-        json.dumps({"version": VERSION, "what": what, "clips": len(files), "left_out": unreadable}, indent=1)
-    )
+    refuse(unreadable)
+    np.save(folder / LENGTHS, lengths, allow_pickle=False)
+    facts = {
+        "version": VERSION,
+        "what": what,
+        "clips": len(files),
+        "short": short,
+        "left_out": [f"{os.fsencode(path)!r} {reason}" for path, reason in unreadable],
+        "lengths": zlib.crc32((folder / LENGTHS).read_bytes()),
+        "samples": checksum,
+        "written": (folder / SAMPLES).stat().st_mtime_ns,
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=1))
+
+
+def _in_order(files: Sequence[Path]) -> Iterator[Samples | UnreadableError]:
+    """What is in the files, in their order; a few are read ahead of time, side by side."""
+    threads = min(READERS, os.cpu_count() or 1)
+    waiting: deque[Future[Samples | UnreadableError]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for path in files:
+            waiting.append(pool.submit(_read, path))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(path: Path) -> Samples | UnreadableError:
+    try:
+        return read_sound(path)
+    except UnreadableError as error:
+        return error
+
+
+def _damage(folder: Path, count: int) -> str:
+    """What is wrong with a cache, "" for nothing.
+
+    The samples' checksum is computed where the file was written to since; the other times its length has to do.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        if facts["version"] != VERSION or facts["clips"] != count or not isinstance(facts["short"], int):
+            return f"{FACTS} is about other clips"
+        if zlib.crc32((folder / LENGTHS).read_bytes()) != facts["lengths"]:
+            return f"{LENGTHS} was changed"
+        total = 2 * int(np.load(folder / LENGTHS, allow_pickle=False).sum())
+        samples = folder / SAMPLES
+        if samples.stat().st_size != total:
+            return f"{SAMPLES} has {samples.stat().st_size:,} bytes instead of {total:,}"
+        if samples.stat().st_mtime_ns != facts["written"] and _checksum(samples) != facts["samples"]:
+            return f"{SAMPLES} was changed"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while content := file.read(1 << 24):
+            checksum = zlib.crc32(content, checksum)
+    return checksum

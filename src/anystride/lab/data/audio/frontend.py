@@ -7,8 +7,14 @@ every frame holds 25 ms of real sound, and one second is 98 frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from anystride.lab.errors import UsageError
 
 SAMPLE_RATE = 16_000
 SECOND = SAMPLE_RATE
@@ -24,6 +30,53 @@ FRAMES = 1 + (SECOND - WINDOW) // HOP
 """Frames of one second, 98: frame i covers the samples 160 i to 160 i + 399."""
 
 
+@dataclass(frozen=True)
+class FrontEnd:
+    """Everything that turns sound into inputs; the defaults are those of the paper and of all data sets here.
+
+    Args:
+        sample_rate: in Hz.
+        samples: of one input; a longer sound is several inputs.
+        window: samples of one frame.
+        hop: samples from one frame to the next.
+        fft: points of the transform.
+        bands: on the mel scale.
+        lowest: where the first band begins, in Hz.
+        highest: where the last band ends, in Hz.
+        floor: power under which sound counts as silence.
+    """
+
+    sample_rate: int = SAMPLE_RATE
+    samples: int = SECOND
+    window: int = WINDOW
+    hop: int = HOP
+    fft: int = FFT
+    bands: int = BANDS
+    lowest: float = LOWEST
+    highest: float = HIGHEST
+    floor: float = FLOOR
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for `Source.preprocessing`."""
+        return {"kind": "sound", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FrontEnd:
+        """The inverse of `to_json`.
+
+        Raises:
+            UsageError: a value is missing or of another type, or is not known here.
+        """
+        default = cls().to_json()
+        same = values.keys() == default.keys() and all(
+            isinstance(values[name], (int, float) if isinstance(value, float) else type(value))
+            for name, value in default.items()
+        )
+        if not same or values["kind"] != "sound":
+            raise UsageError(f"preprocessing of sound must have the values {default}, or others, got {dict(values)}")
+        return cls(**{name: value for name, value in values.items() if name != "kind"})
+
+
 class LogMel:
     """`log(1 + mel / FLOOR)` of waveforms (N, samples): (N, 1, frames, 64) float32, the vertical axis is time.
 
@@ -32,19 +85,20 @@ class LogMel:
     front end.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, settings: FrontEnd | None = None) -> None:
         from torchaudio.transforms import MelSpectrogram
 
+        self.settings = settings = settings or FrontEnd()
         self.mel = MelSpectrogram(
-            sample_rate=SAMPLE_RATE,
-            n_fft=FFT,
-            win_length=WINDOW,
-            hop_length=HOP,
-            pad=(FFT - WINDOW) // 2,  # the window sits in the middle of the transform: frame 0 starts at sample 0
+            sample_rate=settings.sample_rate,
+            n_fft=settings.fft,
+            win_length=settings.window,
+            hop_length=settings.hop,
+            pad=(settings.fft - settings.window) // 2,  # the window sits in the middle: frame 0 starts at sample 0
             center=False,
-            f_min=LOWEST,
-            f_max=HIGHEST,
-            n_mels=BANDS,
+            f_min=settings.lowest,
+            f_max=settings.highest,
+            n_mels=settings.bands,
             power=2.0,
             mel_scale="htk",
         ).to(device or torch.device("cpu"))
@@ -56,4 +110,4 @@ class LogMel:
         if waveforms.dtype == torch.int16:
             samples = samples / 2**15
         mel: Tensor = self.mel(samples)
-        return torch.log1p(mel / FLOOR).transpose(1, 2).unsqueeze(1)
+        return torch.log1p(mel / self.settings.floor).transpose(1, 2).unsqueeze(1)

@@ -35,6 +35,8 @@ class MultiTask(Source):
         classes = [sum(len(names) for names in source.heads.values()) for source in sources]
         self.first_labels = [sum(classes[:i]) for i in range(len(sources))]
         self.example = sources[0].example
+        if all(source.preprocessing == sources[0].preprocessing for source in sources):
+            self.preprocessing = sources[0].preprocessing
         self.train_length = sum(source.train_length for source in sources)
         self.test_length = sum(source.test_length for source in sources)
         self.validation_length = sum(source.validation_length for source in sources)

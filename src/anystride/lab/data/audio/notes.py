@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from anystride.lab.data.audio.clips import fill
 from anystride.lab.data.audio.frontend import SAMPLE_RATE
 from anystride.lab.data.audio.nsynth import FAMILIES, TEST, TRAIN, read_notes
+from anystride.lab.data.audio.prepared import fill
 from anystride.lab.data.audio.source import AudioSource
 from anystride.lab.data.audio.wave import Floats, to_int16, write_wave
-from anystride.lab.data.download import progress
+from anystride.lab.data.meter import progress
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from anystride.lab.data.audio.clips import Clips, Integers
-from anystride.lab.data.audio.frontend import SECOND, LogMel
+from anystride.lab.data.audio.frontend import SECOND, FrontEnd, LogMel
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.errors import UsageError
 
@@ -30,26 +30,49 @@ class AudioSource(Source):
     """Clips of sound, one label each, as log-mel spectrograms (N, 1, 98, 64) of 1 s; the vertical axis is time.
 
     A training example is a window of 1 s that starts anywhere in its clip. A test example is all of its clip's windows
-    of 1 s, one after another from the start; what remains at the end and is shorter than 1 s is not used.
+    of 1 s, one after another from the start; what remains at the end and is shorter than 1 s is not used. So is a
+    validation example, where the data set has some of its own.
     """
 
-    def __init__(self, clips: Clips, train: Labelled, test: Labelled, task: str, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        clips: Clips,
+        train: Labelled,
+        test: Labelled,
+        task: str,
+        classes: Sequence[str],
+        validation: Labelled | None = None,
+    ) -> None:
         self.clips = clips
         self.heads = {task: tuple(classes)}
+        self.preprocessing = FrontEnd().to_json()
         self.train, self.test = (_kept(clips, split) for split in (train, test))
         for name, split in (("training", self.train), ("test", self.test)):
             if len(split.rows) == 0:
                 raise UsageError(f"--data {task}: there is no {name} clip; unpack or download the data set again")
         self.train_length, self.test_length = len(self.train.rows), len(self.test.rows)
         self.train_labels = torch.from_numpy(self.train.labels)
-        longest = int(max(clips.lengths[split.rows].max() for split in (self.train, self.test))) // SECOND
+        splits = [self.train, self.test]
+        self.validation = self.test
+        if validation is not None:
+            self.validation = _kept(clips, validation)
+            self.validation_length = len(self.validation.rows)
+            splits.append(self.validation)
+        longest = int(max(clips.lengths[split.rows].max(initial=SECOND) for split in splits)) // SECOND
         self.test_rows = max(1, TEST_WINDOWS // longest)
         self.frontend = LogMel()
         self.example = self.test_batch(torch.tensor([0]))[0][:1]
-        left_out = len(train.rows) + len(test.rows) - self.train_length - self.test_length
-        self.counts = f"{self.train_length:,} training and {self.test_length:,} test clips, {len(classes)} classes" + (
-            f"; {left_out:,} unreadable clips left out" if left_out else ""
-        )
+        self.counts = self._counts(sum(map(len, (train.rows, test.rows, validation.rows if validation else ()))))
+
+    def _counts(self, listed: int) -> str:
+        kept = self.train_length + self.validation_length + self.test_length
+        aside = f", {self.validation_length:,} validation" if self.validation_length else ""
+        text = f"{self.train_length:,} training{aside} and {self.test_length:,} test clips, {len(self.classes)} classes"
+        if listed > kept:
+            text += f"; {listed - kept:,} unreadable clips left out"
+        if self.clips.short == kept:
+            text += "; all clips are shorter than 1 s and end in silence"
+        return text
 
     def to(self, device: torch.device) -> AudioSource:
         moved = super().to(device)
@@ -65,6 +88,9 @@ class AudioSource(Source):
 
     def test_batch(self, rows: Tensor) -> Batch:
         return self._whole(self.test, rows)
+
+    def validation_batch(self, rows: Tensor) -> Batch:
+        return self._whole(self.validation, rows)
 
     def plain_batch(self, rows: Tensor) -> Batch:
         return self._whole(self.train, rows)

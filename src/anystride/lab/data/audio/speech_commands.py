@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anystride.lab.data.audio.clips import open_clips
+from anystride.lab.data.audio.lists import read_lines, require_names
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.table import Published
 from anystride.lab.data.download import Remote, obtain
@@ -45,9 +46,11 @@ def open_source(config: RunConfig, root: Path, download: bool) -> AudioSource:
     is_test = np.array([name in tested for name in names], dtype=bool)
     train, test = (Labelled(rows, labels[rows]) for rows in (np.flatnonzero(~is_test), np.flatnonzero(is_test)))
     require_all_classes(train, TASK, WORDS, folder)
-    clips = open_clips([folder / name for name in names], folder, TASK)
+    clips = open_clips([folder / name for name in names], folder, TASK, tolerated=float(config.skip_bad))
     return PUBLISHED.compare(AudioSource(clips, train, test, TASK, WORDS))
 
 
 def _listed(path: Path) -> set[str]:
-    return {line.strip() for line in path.read_text().splitlines() if line.strip()}
+    names = {line.strip() for line in read_lines(path, TASK)}
+    require_names(names, path, TASK)
+    return names

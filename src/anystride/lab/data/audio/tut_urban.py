@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from anystride.lab.data.audio.clips import Integers, open_clips
+from anystride.lab.data.audio.lists import damaged, read_lines, require_names
 from anystride.lab.data.audio.source import AudioSource, Labelled, require_all_classes
 from anystride.lab.data.audio.split import by_name
 from anystride.lab.data.audio.table import Published
@@ -27,6 +28,7 @@ SCENES = (
     *("airport", "bus", "metro", "metro_station", "park"),
     *("public_square", "shopping_mall", "street_pedestrian", "street_traffic", "tram"),
 )
+COLUMNS = ["filename", "scene_label"]
 PUBLISHED = Published(train=7_829, test=810)
 SEGMENTS = 8_640
 
@@ -59,7 +61,7 @@ def open_source(config: RunConfig, root: Path, download: bool) -> AudioSource:
     folder = _folder(root, TASK, download)
     segments = _listed(folder / "meta.csv", TASK, header=True)
     train, test = by_name([name for name, _ in segments], PUBLISHED.test / SEGMENTS)
-    return PUBLISHED.compare(_source(folder, segments, train, test, TASK))
+    return PUBLISHED.compare(_source(config, folder, segments, train, test, TASK))
 
 
 def open_fold(config: RunConfig, root: Path, download: bool) -> AudioSource:
@@ -68,7 +70,7 @@ def open_fold(config: RunConfig, root: Path, download: bool) -> AudioSource:
     setup = folder / "evaluation_setup"
     train, test = (_listed(setup / f"fold1_{part}.txt", FOLD, header=False) for part in ("train", "evaluate"))
     rows = np.arange(len(train) + len(test))
-    return PUBLISHED.compare(_source(folder, train + test, rows[: len(train)], rows[len(train) :], FOLD))
+    return PUBLISHED.compare(_source(config, folder, train + test, rows[: len(train)], rows[len(train) :], FOLD))
 
 
 def _folder(root: Path, task: str, download: bool) -> Path:
@@ -81,19 +83,27 @@ def _folder(root: Path, task: str, download: bool) -> Path:
 
 def _listed(path: Path, task: str, header: bool) -> Segments:
     """The first two columns of a table with tabs: file and scene."""
-    rows = [line.split("\t") for line in path.read_text().splitlines() if line.strip()][1 if header else 0 :]
+    rows = [line.split("\t") for line in read_lines(path, task)]
+    if header and [name.strip() for name in rows.pop(0)][:2] != COLUMNS:
+        raise damaged(path, task, f"must begin with the columns {' and '.join(COLUMNS)}")
     for number, row in enumerate(rows, start=2 if header else 1):
         if len(row) < 2 or row[1].strip() not in SCENES:
             raise UsageError(f"--data {task}: line {number} of {str(path)!r} must name a file and one of the 10 scenes")
+    if not rows:
+        raise damaged(path, task, "names no segment")
+    require_names((row[0].strip() for row in rows), path, task)
     return [(row[0].strip(), row[1].strip()) for row in rows]
 
 
-def _source(folder: Path, segments: Segments, train: Integers, test: Integers, task: str) -> AudioSource:
+def _source(
+    config: RunConfig, folder: Path, segments: Segments, train: Integers, test: Integers, task: str
+) -> AudioSource:
     """Clips are stored in the order of their names: both splits find the same cache."""
     order = sorted(range(len(segments)), key=lambda row: segments[row][0])
     place = np.empty(len(segments), dtype=np.int64)
     place[order] = np.arange(len(segments))
-    clips = open_clips([folder / segments[row][0] for row in order], folder.parent, TASK)
+    files = [folder / segments[row][0] for row in order]
+    clips = open_clips(files, folder.parent, TASK, tolerated=float(config.skip_bad))
     labels = np.array([SCENES.index(scene) for _, scene in segments], dtype=np.int64)
     split = [Labelled(place[rows], labels[rows]) for rows in (train, test)]
     require_all_classes(split[0], task, SCENES, folder)
