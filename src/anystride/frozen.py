@@ -112,7 +112,6 @@ class Frozen(_Constants):
         ValueError: the map has another size.
     """
 
-    __jit_ignored_attributes__: ClassVar[list[str]] = [*_Constants.__jit_ignored_attributes__, "late"]
     keeps_constants = True
     late = False
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anystride.lab.data.inputs import as_file, kind, read_inputs
 from anystride.lab.errors import UsageError
 from anystride.lab.files import is_file
-from anystride.lab.models.network import Network
 from anystride.lab.run import record as records
 from anystride.lab.run.checkpoint import diverged, read_checkpoint
 from anystride.lab.run.config import RunConfig
@@ -40,6 +39,18 @@ class Prediction(NamedTuple):
     probabilities: tuple[float, ...]
 
 
+class OneTask(nn.Module):
+    """A network of several tasks, of whose logits those of one task are given."""
+
+    def __init__(self, model: nn.Module, first: int, count: int) -> None:
+        super().__init__()
+        self.model, self.first, self.count = model, first, count
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits[:, self.first : self.first + self.count]
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained network and everything that is needed to use it.
@@ -56,7 +67,7 @@ class Trained:
         notes: what a user should know, a line each.
     """
 
-    model: Network
+    model: nn.Module
     config: RunConfig
     heads: Mapping[str, tuple[str, ...]]
     shape: tuple[int, ...]
@@ -75,6 +86,18 @@ class Trained:
     def kept(self) -> str:
         """Which epoch this is, as in `best epoch, 3`."""
         return f"{'best' if self.checkpoint.name == BEST else 'last'} epoch, {self.epoch}"
+
+    def of_task(self, task: str) -> Trained:
+        """The same with a single one of several tasks.
+
+        Raises:
+            UsageError: there is no such task.
+        """
+        if task not in self.heads:
+            raise UsageError(f"--task must be one of {', '.join(self.heads)}, got {task!r}")
+        names = list(self.heads)
+        first = sum(len(self.heads[each]) for each in names[: names.index(task)])
+        return replace(self, model=OneTask(self.model, first, len(self.heads[task])), heads={task: self.heads[task]})
 
     def preprocess(self, example: Any) -> Tensor:
         """One example as the network sees test examples.
@@ -108,7 +131,7 @@ class Trained:
             For each example its class, the probability of that, and the probabilities of all classes.
 
         Raises:
-            UsageError: an example cannot be read, or the network has several tasks.
+            UsageError: an example cannot be read, or the network has several tasks, see `of_task`.
         """
         if isinstance(examples, (str, Path)):
             examples = [examples]
@@ -124,7 +147,8 @@ class Trained:
         kind(self.preprocessing)
         if len(self.heads) > 1:
             raise UsageError(
-                f"RUN_DIR holds a run on several tasks, {', '.join(self.heads)}; predict takes one with a single task"
+                "RUN_DIR holds a run on several tasks; choose one by --task, or of_task in Python: "
+                f"{', '.join(self.heads)}"
             )
         waiting: list[Tensor | UsageError] = []
         for example in examples:

@@ -18,7 +18,10 @@ pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab import cli
 from anystride.lab.data.catalogue import open_source
+from anystride.lab.data.inputs import SOUND_RATE, as_file
 from anystride.lab.report.confusion import draw
+from anystride.lab.run.defaults import STRIDES
+from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.evaluate import measure
 from anystride.lab.run.experiment import run as train
 from anystride.lab.run.labelled import Labelled
@@ -89,6 +92,30 @@ def test_files_are_seen_as_the_training_saw_them(tmp_path: Path) -> None:
     for row, path in ((0, "dark/0.png"), (15, "light/7.png")):
         torch.testing.assert_close(trained.preprocess(tmp_path / "again" / path)[0], inputs[row])
         assert source.classes[labels[row]] == path.partition("/")[0]
+
+
+@pytest.mark.slow
+def test_sounds_are_heard_as_the_training_heard_them(tmp_path: Path) -> None:
+    """Sounds of one window and of several, whose logits are averaged in both."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 5)):
+        for name, pitch in (("low", 300), ("high", 2000)):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(count):
+                time = np.arange(int(SOUND_RATE * random.uniform(0.7, 3.4))) / SOUND_RATE
+                sound = 0.4 * np.sin(2 * np.pi * pitch * time) + 0.05 * random.normal(size=len(time))
+                with as_file(sound.clip(-1, 1), "sound") as path:
+                    shutil.copy(path, tmp_path / "data" / part / name / f"{number}.wav")
+    strides = STRIDES["audio"]
+    config = tiny(data=str(tmp_path / "data"), model="audio", strides=strides, batch_size=8, epochs=1, method="cosine")
+    record = train(config, tmp_path / "run", environment=RunEnvironment(root=tmp_path / "root"))
+    shutil.copytree(tmp_path / "data" / "test", tmp_path / "again")
+    assert evaluate(tmp_path / "run", "--root", tmp_path / "root") == 0
+    assert evaluate(tmp_path / "run", tmp_path / "again") == 0
+    own, again = (numbers(tmp_path / "run" / f"evaluation-{name}.json") for name in ("data", "again"))
+    assert own["confusion_matrix"] == again["confusion_matrix"]
+    assert own["accuracy"] == pytest.approx(record.accuracy)
+    assert max(len(open_run(tmp_path / "run").preprocess(path)) for path in (tmp_path / "again" / "low").iterdir()) > 1
 
 
 def test_a_folder_is_matched_by_the_names_of_its_classes(

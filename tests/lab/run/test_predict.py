@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab import cli, files
+from anystride.lab.run.training import Classifier
 from anystride.lab.trained import open_run
 
 from ..trained import images, save, untrained, use_fake_reader
@@ -182,11 +183,18 @@ def test_a_folder_that_cannot_be_written_to(
 
 
 def test_a_run_on_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from anystride.lab.run.training import Classifier
-
     use_fake_reader(monkeypatch)
     one = untrained()
-    heads = {"a": ("x", "y"), "b": ("z",)}
-    save(Classifier(one.config, heads, one.shape, {"kind": "image", "size": 16}), tmp_path / "last.ckpt")
-    assert predict(tmp_path, *images(tmp_path, ("a.png",))) == 2
-    assert "a run on several tasks, a, b" in capsys.readouterr().err
+    heads = {"a": ("x", "y"), "b": ("z", "w", "v")}
+    both = Classifier(one.config, heads, one.shape, {"kind": "image", "size": 16})
+    save(both, tmp_path / "last.ckpt")
+    (path,) = images(tmp_path, ("a.png",))
+    assert predict(tmp_path, path) == 2
+    assert "a run on several tasks; choose one by --task, or of_task in Python: a, b" in capsys.readouterr().err
+    assert predict(tmp_path, path, "--task", "c") == 2
+    assert "--task must be one of a, b, got 'c'" in capsys.readouterr().err
+    assert predict(tmp_path, path, "--task", "b") == 0
+    (row,) = rows(tmp_path / "predictions.csv")
+    expected = both.eval().model(open_run(tmp_path).preprocess(path))[0, 2:].double().softmax(0).tolist()
+    assert [float(row[f"p({name})"]) for name in "zwv"] == pytest.approx(expected, abs=1e-6)
+    assert row["class"] == "zwv"[expected.index(max(expected))]

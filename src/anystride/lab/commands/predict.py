@@ -22,6 +22,7 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="a .csv or .json file (default: RUN_DIR/predictions.csv)"
     )
+    parser.add_argument("--task", default="", metavar="NAME", help="of a run on several tasks, the one to predict")
     parser.add_argument("--overwrite", action="store_true", help="replace --out even if it holds something else")
     parser.set_defaults(command=execute, prog=parser.prog, go_on="nothing was written")
 
@@ -29,4 +30,5 @@ def add(commands: Commands[Parser]) -> None:
 def execute(options: argparse.Namespace) -> int:
     from anystride.lab.run.predict import predict
 
-    return predict(options.run, options.files, options.out, console(), overwrite=options.overwrite)
+    given = options.run, options.files, options.out, console()
+    return predict(*given, task=options.task, overwrite=options.overwrite)

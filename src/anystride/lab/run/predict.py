@@ -41,7 +41,9 @@ class Row:
         return printable(str(self.path))
 
 
-def predict(run: Path, files: Iterable[Path], out: Path | None, console: Console, *, overwrite: bool = False) -> int:
+def predict(
+    run: Path, files: Iterable[Path], out: Path | None, console: Console, *, task: str = "", overwrite: bool = False
+) -> int:
     """Classify files, show a table, and write it with all probabilities.
 
     Args:
@@ -49,6 +51,7 @@ def predict(run: Path, files: Iterable[Path], out: Path | None, console: Console
         files: files, and folders of files.
         out: where the table is written, by its ending in CSV or JSON; None for the run's folder.
         console: where it is shown.
+        task: of a run on several tasks, the one whose classes are meant.
         overwrite: whether `out` may hold something else than predictions.
 
     Returns:
@@ -58,6 +61,7 @@ def predict(run: Path, files: Iterable[Path], out: Path | None, console: Console
         UsageError: there is no run, its data were not files, there is no file, or `out` cannot be written to.
     """
     trained = open_run(run)
+    trained = trained.of_task(task) if task else trained
     place = out or trained.checkpoint.parent / OUT
     if place.suffix.lower() not in ENDINGS:
         raise UsageError(f"--out must end in {' or '.join(ENDINGS)}, got {str(place)!r}")
