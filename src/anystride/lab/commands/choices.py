@@ -12,7 +12,6 @@ CHOICES: dict[str, dict[str, str]] = {
         "densenet-bc": "DenseNet-BC for images of about 32 pixels",
         "efficientnet-b0": "EfficientNet-B0 for larger images",
         "audio": "the paper's network for spectrograms of sound",
-        "series": "a residual network of one dimension, for series",
         "series": "a residual network with one axis, for series",
     },
     "method": {
