@@ -1,15 +1,18 @@
 """`anystride paper`: lists, plans, and every recipe end to end on the stand-ins, as small as it can be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from anystride.lab import cli
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.grid import GridRequest, record_in, run_folder, save_request, saved_requests
 from anystride.lab.paper.values import measured
+from anystride.lab.run.record import load
 
 TINY = ["--width", "4", "--train-size", "64", "--test-size", "22", "--budget", "1%", "--seeds", "1"]
 
@@ -104,7 +107,10 @@ def test_a_measurement_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("arguments", "expected"),
     [
         ("table9", "RECIPE must be list or one of table1"),
-        ("table3 --data mnist", "dataset must be one of cifar10, cifar100, scenes for table3, got 'mnist'"),
+        (
+            "table3 --data mnist",
+            "dataset must be one of cifar10, cifar100, scenes for table3, or a folder of one's own, got 'mnist'",
+        ),
         (
             "table3 --data scenes --budget 0",
             "--budget: must be a share above 0 and up to 1 such as 5% or 0.05, got '0'",
@@ -134,3 +140,64 @@ def test_more_seeds_replace_fewer_and_a_broken_order_is_named(tmp_path: Path) ->
     (tmp_path / "grids" / "table3-scenes-width4.json").write_text("{}")
     with pytest.raises(UsageError, match="does not say which table was asked for"):
         saved_requests(tmp_path)
+
+
+@pytest.fixture
+def own_images(tmp_path: Path) -> Path:
+    for name, value in (("dark", 40), ("light", 200)):
+        folder = tmp_path / "own+images" / name
+        folder.mkdir(parents=True)
+        for number in range(15):
+            Image.new("RGB", (20, 20), (value, 5 * number, number)).save(folder / f"{number}.png")
+    return tmp_path / "own+images"
+
+
+def test_a_table_of_ones_own_images(own_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--only", "2x2x2", "--seeds", "1", "--budget", "1%", "--width", "2", "--batch-size", "8"]
+    options += ["--image-size", "16", "--epochs", "1", "--out", str(tmp_path / "out")]
+    assert paper("table3", "--data", str(own_images), *options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Own images at the paper's protocol for CIFAR" in printed
+    records = [load(path) for path in (tmp_path / "out").glob("runs/*/record.json")]
+    assert {record.config.method for record in records} == {"strided", "spectral", "outer", "inner"}
+    assert {record.config.data for record in records} == {str(own_images)}
+    assert all(record.config.schedule == "step" for record in records)
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    assert "own+images" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_plan_counts_ones_own_images(own_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--plan", "--seeds", "1", "--width", "2", "--image-size", "16", "--out", str(tmp_path / "out")]
+    assert paper("table3", "--data", str(own_images), *options) == 0
+    assert "24" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_one_name_have_requests_of_their_own(tmp_path: Path) -> None:
+    names = set()
+    for parent in ("a", "b"):
+        (tmp_path / parent / "photos").mkdir(parents=True)
+        names.add(GridRequest("table3", str(tmp_path / parent / "photos"), 1.0, 1, {"label_pattern": "(a|b)/.*"}).name)
+    assert len(names) == 2
+    assert all("/" not in name and name.startswith("table3-photos-") for name in names)
+
+
+@pytest.mark.parametrize("recipe", ["table1", "table2", "table-a7"])
+def test_sound_recipes_take_a_folder_of_sounds(recipe: str, tmp_path: Path) -> None:
+    grid = RECIPES[recipe].grid(str(tmp_path))
+    assert {run.data for run in grid.runs} == {str(tmp_path)}
+    assert {run.model for run in grid.runs} == {"audio"}
+    assert grid.stands_in_for == "audio"
+    assert all(cell.published is None for cell in grid.cells)
+
+
+@pytest.mark.parametrize("recipe", ["table3", "table4", "figure3", "figure4", "table-a3", "table-a5"])
+def test_image_recipes_take_a_folder_at_the_papers_protocol(recipe: str, tmp_path: Path) -> None:
+    own, papers = (RECIPES[recipe].grid(data) for data in (str(tmp_path), None))
+    assert [replace(run, data="") for run in own.runs] == [replace(run, data="") for run in papers.runs]
+    assert own.stands_in_for == papers.dataset
+
+
+def test_a_name_that_is_no_data_set_and_no_folder_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"or a folder of one's own, got 'photos'"):
+        RECIPES["table3"].grid("photos")

@@ -136,7 +136,10 @@ def test_changes_reach_every_run():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dataset": "mnist"}, r"dataset must be one of cifar10, cifar100, scenes for table3, got 'mnist'"),
+        (
+            {"dataset": "mnist"},
+            r"dataset must be one of cifar10, cifar100, scenes for table3, or a folder of one's own, got 'mnist'",
+        ),
         ({"dataset": "cifar10+scenes"}, r"dataset must be one of .* got 'cifar10\+scenes'"),
         ({"budget": 0}, "budget must be a finite number greater than 0, got 0"),
         ({"budget": float("nan")}, "budget must be"),

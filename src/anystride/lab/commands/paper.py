@@ -15,7 +15,10 @@ from anystride.lab.errors import UsageError
 if TYPE_CHECKING:
     from anystride.lab.paper.grid import GridRequest
 
-CHANGES = ("width", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile")
+CHANGES = (
+    "width", "epochs", "image_size", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile",
+    "threads", "augment", "label_pattern", "skip_bad",
+)  # fmt: skip
 """Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""
 LIST = "list"
 REPEATS = 20
@@ -31,7 +34,12 @@ def add(commands: Commands[Parser]) -> None:
         "folder that they share, divides the runs. 'anystride paper list' names all recipes.",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="such as table3 or figure4; list shows all")
-    parser.add_argument("--dataset", "--data", metavar="NAME", help="default: the paper's; scenes and notes stand in")
+    parser.add_argument(
+        "--dataset",
+        "--data",
+        metavar="NAME",
+        help="default: the paper's; scenes and notes stand in; or a folder of one's own",
+    )
     parser.add_argument("--plan", action="store_true", help="list runs, device hours and disk; start nothing")
     parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")

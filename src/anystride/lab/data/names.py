@@ -21,6 +21,11 @@ IMAGES = (SCENES, "cifar10", "cifar100", "imagenet")
 JOIN = "+"
 
 
+def tasks_of(data: str) -> list[str]:
+    """The tasks that a data set joins; a folder is one, whatever its name."""
+    return data.split(JOIN) if is_known(data) else [data]
+
+
 def is_known(data: str) -> bool:
     """Whether `data` names a data set, or several tasks of sound; anything else is a folder."""
     return data in IMAGES or all(name in SOUND for name in data.split(JOIN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from anystride.lab.run.config import RunConfig
 
@@ -58,6 +59,18 @@ def dataset_facts(name: str, run: RunConfig) -> DatasetFacts:
         "cifar100": DatasetFacts((3, side, side), 100, 50_000, "cifar100", 185 * 10**6),
         "imagenet": DatasetFacts((3, side, side), 1000, 1_281_167, "imagenet", 145 * GB),
     }
+    if Path(name).is_dir():
+        return _own(name, run)
     if name not in known:
         raise ValueError(f"data must be one of {', '.join([*known, *_SOUND])} for an estimate, got {name!r}")
     return known[name]
+
+
+def _own(folder: str, run: RunConfig) -> DatasetFacts:
+    """Somebody's own folder, counted; it lies where it lies."""
+    from anystride.lab.data.tree import kind_of, read_tree
+
+    kind = kind_of(Path(folder))
+    tree = read_tree(Path(folder), kind, run.label_pattern)
+    shape = SPECTROGRAM if kind == "sound" else (3, run.image_size, run.image_size)
+    return DatasetFacts(shape, len(tree.classes), len(tree.train), folder, 0)

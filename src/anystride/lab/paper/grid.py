@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +17,7 @@ from rich.console import Console
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import RECIPES
-from anystride.lab.paper.recipe import Grid
+from anystride.lab.paper.recipe import Grid, is_own
 from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
@@ -25,6 +27,8 @@ from anystride.lab.run.progress import Display
 from anystride.lab.run.record import Record
 
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
+LONGEST = 60
+"""Characters of a path or a value in the name of a request's file."""
 
 Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
@@ -50,9 +54,13 @@ class GridRequest:
     @property
     def name(self) -> str:
         """Name of a file, as in `table3-scenes`, followed by what differs from the protocol."""
-        parts = [self.recipe, self.dataset.replace("+", "-")]
+        data = self.dataset.replace("+", "-")
+        if is_own(self.dataset):  # a path, of which folders of the same name must stay apart
+            digest = hashlib.sha256(self.dataset.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            data = f"{_plain(Path(self.dataset).name)}-{digest}"
+        parts = [self.recipe, data]
         parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
-        parts += [f"{name}{value}".replace("_", "") for name, value in sorted(self.changes.items())]
+        parts += [_plain(f"{name}{value}".replace("_", "")) for name, value in sorted(self.changes.items())]
         return "-".join(parts)
 
     def grid(self) -> Grid:
@@ -60,6 +68,11 @@ class GridRequest:
         if self.recipe not in RECIPES:
             raise UsageError(f"the recipe must be one of {', '.join(RECIPES)}, got {self.recipe!r}")
         return RECIPES[self.recipe].grid(self.dataset, self.budget, self.seeds, **self.changes)
+
+
+def _plain(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-")[:LONGEST]
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:

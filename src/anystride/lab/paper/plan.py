@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from anystride import macs
+from anystride.lab.data.names import tasks_of
 from anystride.lab.models import registry
 from anystride.lab.models.network import in_fast_layout
 from anystride.lab.paper.datasets import DatasetFacts, dataset_facts
@@ -89,7 +90,7 @@ def _examples(run: RunConfig) -> int:
 
 
 def _facts(run: RunConfig) -> list[DatasetFacts]:
-    return [dataset_facts(name, run) for name in run.data.split("+")]
+    return [dataset_facts(name, run) for name in tasks_of(run.data)]
 
 
 def _data_bytes(runs: Iterable[RunConfig]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from anystride.lab.data.names import is_known
 from anystride.lab.run.config import RunConfig
 
 SCENES = "scenes"
@@ -24,6 +25,9 @@ AUDIO_STAND_IN = (
     "Stand-in: synthetic notes and a narrow network, not the paper's data, width or schedule; "
     "the grid of methods and strides is the paper's."
 )
+
+OWN = "Own images at the paper's protocol for {} (section 3.2), {} unless --image-size says otherwise."
+OWN_SOUNDS = "Own sounds at the paper's protocol for audio (section 3.1)."
 
 AUDIO_TASKS = {
     "tut-urban-2018": "Acoustic scenes",
@@ -103,26 +107,33 @@ NOTES_AUDIO = RunConfig(
 class Protocol:
     """`base` is one run; `stands_in_for` names the paper's data where these are a stand-in; `note` tells.
 
-    `tasks` maps the data of each audio task to its row in Table 1.
+    `tasks` maps the data of each audio task to its row in Table 1. `small` says that the network and the training are
+    the stand-in's, not the paper's: one's own data have the paper's, although they stand in for its data.
     """
 
     base: RunConfig
     note: str
     stands_in_for: str = ""
     tasks: Mapping[str, str] = field(default_factory=dict)
+    small: bool = False
 
 
 def cifar(data: str) -> Protocol:
     """The protocol for `cifar10`, `cifar100` or the stand-in, with three strides."""
     if data == SCENES:
-        return Protocol(SCENES_RESNET, IMAGE_STAND_IN, "cifar10")
+        return Protocol(SCENES_RESNET, IMAGE_STAND_IN, "cifar10", small=True)
+    if not is_known(data):
+        return Protocol(replace(CIFAR, data=data), OWN.format("CIFAR", "32x32"), "cifar10")
     return Protocol(replace(CIFAR, data=data), "The paper's protocol for CIFAR (section 3.2).")
 
 
 def imagenet(data: str) -> Protocol:
     """The protocol for `imagenet` or the stand-in, in both cases with four strides."""
     if data == SCENES:
-        return Protocol(replace(SCENES_RESNET, strides=IMAGENET.strides), IMAGE_STAND_IN, "imagenet")
+        small = replace(SCENES_RESNET, strides=IMAGENET.strides)
+        return Protocol(small, IMAGE_STAND_IN, "imagenet", small=True)
+    if not is_known(data):
+        return Protocol(replace(IMAGENET, data=data), OWN.format("ImageNet", "224x224"), "imagenet")
     return Protocol(IMAGENET, "The paper's protocol for ImageNet (section 3.2).")
 
 
@@ -132,6 +143,8 @@ def audio(dataset: str) -> Protocol:
     `base` has no data yet: a task's, or several joined.
     """
     if dataset == NOTES:
-        return Protocol(NOTES_AUDIO, AUDIO_STAND_IN, AUDIO_ALL, NOTES_TASKS)
+        return Protocol(NOTES_AUDIO, AUDIO_STAND_IN, AUDIO_ALL, NOTES_TASKS, small=True)
+    if dataset != AUDIO_ALL and not is_known(dataset):
+        return Protocol(AUDIO, OWN_SOUNDS, AUDIO_ALL, {dataset: "Own sounds"})
     tasks = AUDIO_TASKS if dataset == AUDIO_ALL else {task: AUDIO_TASKS[task] for task in dataset.split("+")}
     return Protocol(AUDIO, "The paper's protocol for audio (section 3.1).", tasks=tasks)

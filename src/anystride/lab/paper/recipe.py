@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from anystride.lab.data.names import is_known
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
@@ -130,6 +133,8 @@ class Recipe:
     def grid(self, dataset: str | None = None, budget: float = 1.0, seeds: int = 3, **changes: Any) -> Grid:
         """The runs on `dataset`, with `budget` times the epochs (at least one) and `changes` of `RunConfig`.
 
+        `dataset` may also be a folder of one's own images or sounds, which has the paper's protocol.
+
         Raises:
             UsageError: a data set that the recipe does not know, a budget that is not positive, no seed, or a change
                 of what the recipe compares.
@@ -137,8 +142,11 @@ class Recipe:
         chosen = self.datasets[0] if dataset is None else dataset
         parts = chosen.split("+")
         joined = len(parts) > 1 and set(parts) <= self.joins and len(set(parts)) == len(parts)
-        if chosen not in self.datasets and not joined:
-            raise UsageError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
+        if chosen not in self.datasets and not joined and not is_own(chosen):
+            raise UsageError(
+                f"dataset must be one of {', '.join(self.datasets)} for {self.name}, or a folder of one's own, got "
+                f"{dataset!r}"
+            )
         if not 0 < budget < float("inf"):
             raise UsageError(f"budget must be a finite number greater than 0, got {budget}; 1 is the full protocol")
         if seeds < 1:
@@ -153,6 +161,11 @@ class Recipe:
 
         cells = tuple(replace(cell, runs=repeat(cell.runs), follows=repeat(cell.follows)) for cell in setting.cells)
         return Grid(self.name, chosen, budget, seeds, cells, setting.stands_in_for, setting.note)
+
+
+def is_own(dataset: str) -> bool:
+    """Whether a data set is somebody's folder: a path, not a name."""
+    return not is_known(dataset) and (os.sep in dataset or Path(dataset).is_dir())
 
 
 @dataclass(frozen=True)

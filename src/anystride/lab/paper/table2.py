@@ -45,7 +45,7 @@ def settings(dataset: str) -> Setting:
             column,
             (replace(protocol.base, method=method, data=data),),
             value,
-            PUBLISHED[row][column] if method == "outer" and (same or row != MULTI_ROW) else None,
+            PUBLISHED.get(row, {}).get(column) if method == "outer" and (same or row != MULTI_ROW) else None,
             TITLES[method],
         )
         for method in ("outer", "inner")

@@ -49,7 +49,7 @@ def protocol_for(data: str) -> Protocol:
     scenes, for 60 runs in two to three hours of one core.
     """
     protocol = cifar(data)
-    if protocol.stands_in_for:
+    if protocol.small:
         small = replace(protocol.base, model="densenet-bc", width=4, epochs=5, train_size=2000)
         return replace(protocol, base=small)
     return replace(protocol, base=replace(protocol.base, model="densenet-bc", width=WIDTH))

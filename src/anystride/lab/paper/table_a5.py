@@ -54,7 +54,7 @@ def protocol_for(data: str) -> Protocol:
     """
     protocol = cifar(data)
     base = replace(protocol.base, model="efficientnet-b0", width=WIDTH, image_size=IMAGE_SIZE)
-    if protocol.stands_in_for:
+    if protocol.small:
         base = replace(base, width=16, image_size=STAND_IN_IMAGE_SIZE, epochs=8, train_size=4000)
         base = replace(base, optimizer="adam", lr=3e-3)
     return replace(protocol, base=base)

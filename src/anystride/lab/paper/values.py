@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.cutoff import cutoff
-from anystride.lab.paper.recipe import Cell
+from anystride.lab.paper.recipe import Cell, is_own
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
@@ -53,7 +53,11 @@ def measured(cell: Cell, record_of: Callable[[RunConfig], Record | None]) -> Mea
     """The cell's value from the records there are; `record_of` gives None for a run without one."""
     found = [(run, record_of(run)) for run in cell.runs]
     numbers = [number for _, record in found if record is not None for number in numbers_of(cell.value, record)]
-    per_run = max([len(run.data.split("+")) for run in cell.runs], default=1) if cell.value == "accuracies" else 1
+    per_run = (
+        max([len([run.data] if is_own(run.data) else run.data.split("+")) for run in cell.runs], default=1)
+        if cell.value == "accuracies"
+        else 1
+    )
     return Measured(tuple(numbers), per_run * max(len(cell.runs), len(cell.follows)))
 
 
