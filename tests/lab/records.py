@@ -14,7 +14,7 @@ def fabricated(run: RunConfig | None = None, **changes: Any) -> Record:
     """A valid record of `run`, with some values changed."""
     run = run or RunConfig()
     start = [list(pair) for pair in run.strides]
-    end = LEARNED[: len(start)] if run.method in ("outer", "inner") else start
+    end = (2 * LEARNED)[: len(start)] if run.method in ("outer", "inner", "cosine") else start
     values: dict[str, Any] = {
         "command": ["anystride"],
         "configuration": run.to_json(),
@@ -32,7 +32,10 @@ def fabricated(run: RunConfig | None = None, **changes: Any) -> Record:
         "start_map_sizes": [[32, 32], [16, 16], [8, 8], [4, 4]],
         "map_sizes": [[32, 32], [21, 18], [10, 8], [5, 4]],
         "start_multiply_accumulates": 10**7,
-        "multiply_accumulates": {"strided": 8, "spectral": 12, "outer": 40, "inner": 16}[run.method] * 10**6,
+        "multiply_accumulates": {"strided": 8, "spectral": 12, "outer": 40, "inner": 16, "cosine": 16}.get(
+            run.method, 8
+        )
+        * 10**6,
         "parameters": 1000,
         "epochs": [{"strides": start}, {"strides": end}],
         "seconds": {"train": 1.0, "total": 2.0},

@@ -19,7 +19,7 @@ def example(**changes: object) -> dict[str, object]:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    record = fabricated(accuracy=0.125, strides=[[2.0, 3.5]], loss=None)
+    record = fabricated(accuracy=0.125, strides=[[2.0, 3.5]] * 3, loss=None)
     save(record, tmp_path / "new" / "record.json")
     assert load(tmp_path / "new" / "record.json") == record
 
@@ -59,7 +59,7 @@ def test_a_failure_leaves_the_old_record_and_nothing_else(tmp_path: Path, poison
         ('{"schema": 999}', "not a record of schema"),
         (f'{{"schema": {SCHEMA}}}', "not a complete record, see command"),
         (json.dumps(example(seconds="long")), "see seconds"),
-        (json.dumps(example(accuracy=98.5)), "accuracy 98.5"),
+        (json.dumps(example(accuracy=98.5)), r"accuracy must be in \[0, 1\], got 98.5"),
     ],
 )
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -> None:

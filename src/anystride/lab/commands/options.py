@@ -120,8 +120,12 @@ def add_run_option(group: Group, field: str, default: Any = None, *, flag: str =
     group.add_argument(name, dest=field, default=default, help=option.help + note + listed(field), **kind)
 
 
-def check(config: RunConfig) -> RunConfig:
+def check(config: RunConfig, where: str = "--config") -> RunConfig:
     """Check a configuration as the command line checks its options.
+
+    Args:
+        config: what is checked.
+        where: it comes from, for the message of an error.
 
     Raises:
         UsageError: a value that no option could have given; the message names its field.
@@ -131,17 +135,17 @@ def check(config: RunConfig) -> RunConfig:
         if field == "stride_lr" and value is None:
             continue
         if option.is_flag and not isinstance(value, bool):
-            raise UsageError(f"--config: {field} must be true or false, got {value!r}")
+            raise UsageError(f"{where}: {field} must be true or false, got {value!r}")
         if option.choices and value not in option.choices:
-            raise UsageError(f"--config: {field} must be one of {', '.join(option.choices)}, got {value!r}")
+            raise UsageError(f"{where}: {field} must be one of {', '.join(option.choices)}, got {value!r}")
         if option.choices or option.is_flag:
             continue
         try:
             same = option.parse(_text(value)) == value
         except argparse.ArgumentTypeError as error:
-            raise UsageError(f"--config: {field} {error}") from None
+            raise UsageError(f"{where}: {field} {error}") from None
         if not same:
-            raise UsageError(f"--config: {field} has a value of another type than its option gives, got {value!r}")
+            raise UsageError(f"{where}: {field} has a value of another type than its option gives, got {value!r}")
     return config
 
 

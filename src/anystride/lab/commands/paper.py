@@ -127,7 +127,9 @@ def _plan(request: GridRequest, options: argparse.Namespace) -> None:
 
 
 def _run(request: GridRequest, options: argparse.Namespace) -> int:
-    folder = writable(options.out)
+    folder: Path = options.out
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out must be a folder, got {str(folder)!r}, which is a file")
     from anystride.lab.paper.demo import AGAIN
     from anystride.lab.paper.grid import Executor, record_in
     from anystride.lab.paper.grid import execute as make

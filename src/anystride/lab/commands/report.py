@@ -12,17 +12,26 @@ from anystride.lab.commands.parsing import Parser
 def add(commands: Commands[Parser]) -> None:
     parser = commands.add_parser(
         "report",
-        help="one page of all results, beside the paper's",
-        description="Make one self-contained page of what 'anystride paper' left: every table beside the published "
-        "values, at the paper's protocol and at equal multiply-accumulates, and figures that answer to the mouse.",
+        help="one page of all runs in a folder, with the paper's tables where there are any",
+        description="Make one self-contained page of what 'anystride train', 'demo' and 'paper' left in a folder and "
+        "up to three levels below: a table of all runs, accuracy against cost, how strides moved, and every table of "
+        "the paper that was asked for beside the published values. Files that cannot be read are listed.",
     )
-    parser.add_argument("results", type=Path, metavar="RESULTS_DIR", help="the folder that was --out of the runs")
+    parser.add_argument(
+        "results", type=Path, metavar="RESULTS_DIR", help="a folder of runs, such as runs or runs/paper"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RESULTS_DIR/report.html")
     parser.set_defaults(command=execute, prog=parser.prog, go_on="nothing was written")
 
 
-def execute(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> int:
     from anystride.lab.report.html.page import report
 
-    path = report(options.results, options.out or options.results / "report.html")
-    console().print(f"The page is {path}", highlight=False, soft_wrap=True)
+    page = report(options.results, options.out or options.results / "report.html")
+    screen = console()
+    for problem in page.problems:
+        screen.print(problem, highlight=False, markup=False, soft_wrap=True)
+    counts = f"{page.runs} runs have ended" + (f", {page.unfinished} have not" if page.unfinished else "")
+    counts += f", {len(page.problems)} files could not be read" if page.problems else ""
+    screen.print(f"{counts}. The page is {page.path}", highlight=False, markup=False, soft_wrap=True)
+    return 1 if page.problems else 0

@@ -148,10 +148,10 @@ def train(config: RunConfig, folder: Path, mode: Mode, environment: RunEnvironme
         record = run(config, folder, mode=mode, environment=environment, callbacks=(progress,))
     if before is not None:
         console.print(f"{folder} holds this run, finished before; --overwrite makes it again.", highlight=False)
-    _show(record, folder, environment, console)
+    _show(record, folder, environment, console, draw=before is None)
 
 
-def _show(record: Record, folder: Path, environment: RunEnvironment, console: Console) -> None:
+def _show(record: Record, folder: Path, environment: RunEnvironment, console: Console, draw: bool) -> None:
     from anystride.lab.report.gallery import draw_run
     from anystride.lab.report.terminal import group, results_table
     from anystride.lab.run.folder import BEST, CHECKPOINT, RECORD
@@ -163,7 +163,9 @@ def _show(record: Record, folder: Path, environment: RunEnvironment, console: Co
             "validation examples.",
             highlight=False,
         )
-    drawn = draw_run(record, folder, environment.root, partial(console.print, highlight=False, markup=False))
+    drawn = [] if draw else sorted(folder.glob("*.png"))
+    if not drawn:
+        drawn = draw_run(record, folder, environment.root, partial(console.print, highlight=False, markup=False))
     console.print(f"{record.seconds['train']:.0f} s of training. In {folder}:", highlight=False)
     for path in (folder / RECORD, folder / CHECKPOINT, folder / BEST, *drawn):
         if path.exists():

@@ -8,16 +8,17 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from anystride.lab.commands.options import check
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.errors import UsageError
-from anystride.lab.paper.catalogue import RECIPES
-from anystride.lab.paper.recipe import Grid, is_own
+from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
+from anystride.lab.paper.recipe import METHODS, Grid, check_changes, is_own
 from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
@@ -29,6 +30,10 @@ from anystride.lab.run.record import Record
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 LONGEST = 60
 """Characters of a path or a value in the name of a request's file."""
+MOST_SEEDS, LARGEST = 1000, 10**9
+"""Of a request: runs per cell, and any whole number among its changes."""
+LARGEST_FILE = 2**20
+"""Bytes of a request's file: it has about 150."""
 
 Executor = Callable[[Sequence[Job], Display], Iterator[Outcome]]
 
@@ -81,8 +86,15 @@ def run_folder(out: Path, config: RunConfig) -> Path:
 
 
 def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
-    """The record of a finished run under `out`, or None."""
-    return lambda config: finished(config, run_folder(out, config))
+    """The record of a finished run under `out`; None where there is none that can be read: its own job says why."""
+
+    def record_of(config: RunConfig) -> Record | None:
+        try:
+            return finished(config, run_folder(out, config))
+        except UsageError:
+            return None
+
+    return record_of
 
 
 def save_request(request: GridRequest, out: Path) -> None:
@@ -95,18 +107,48 @@ def save_request(request: GridRequest, out: Path) -> None:
 
 
 def load_request(path: Path) -> GridRequest:
-    """Read a request that `save_request` wrote; UsageError for a file that holds none."""
+    """Read a request that `save_request` wrote.
+
+    Raises:
+        UsageError: a file that holds none, or one with a value that no command could have asked for; the message names
+            the file and the field.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("schema") != 1:
-            raise ValueError("another schema")
-        return GridRequest(**values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{str(path)!r} does not say which table was asked for ({error}); remove it") from None
+        request = GridRequest(**_read(path))
+        _check(request)
+        request.grid()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{str(path)!r} does not say which table was asked for ({_reason(error)}); remove it"
+        ) from None
+    return request
+
+
+def _check(request: GridRequest) -> None:
+    """ValueError for a field that has not the type or the range of its option."""
+    for name in ("recipe", "dataset"):
+        if not isinstance(getattr(request, name), str):
+            raise UsageError(f"{name} must be a text, got {getattr(request, name)!r}")
+    share, seeds, changes = request.budget, request.seeds, request.changes
+    if type(share) not in (int, float) or not 0 < share <= 1:
+        raise UsageError(f"budget must be a share above 0 and up to 1, got {share!r}")
+    if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"seeds must be a whole number from 1 to {MOST_SEEDS}, got {seeds!r}")
+    if not isinstance(changes, dict):
+        raise UsageError(f"changes must be fields of a run's configuration, got {changes!r}")
+    for name, value in changes.items():
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise UsageError(f"changes: {name} must be at most {LARGEST:,}, got {value}")
+    check_changes(changes)
+    check(replace(RunConfig(), **changes), "changes")
 
 
 def saved_requests(out: Path) -> list[GridRequest]:
-    """Everything that was asked for in a results folder."""
+    """Everything that was asked for in a results folder.
+
+    Raises:
+        UsageError: as `load_request`.
+    """
     return [load_request(path) for path in sorted((out / GRIDS).glob("*.json"))]
 
 
@@ -117,7 +159,6 @@ def execute(
 
     `only` picks the runs whose name contains it. Runs that follow from other runs' results come second.
     """
-    save_request(request, out)
     problems: list[Outcome] = []
     grid = request.grid()
     done: set[RunConfig] = set()
@@ -126,6 +167,9 @@ def execute(
         rest = [config for config in grid.runs if config not in done and only in config.key]
         if not rest:
             break
+        if not done:  # what is wrong with the data is found out before anything is written
+            _tell(rest, out, environment, console)
+            save_request(request, out)
         done.update(rest)
         problems += _make(rest, out, environment, executor, console)
     if only and not done:
@@ -133,19 +177,24 @@ def execute(
     return grid, problems
 
 
+def _missing(configs: Sequence[RunConfig], out: Path) -> list[RunConfig]:
+    record_of = record_in(out)
+    return [config for config in configs if record_of(config) is None]
+
+
+def _tell(configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, console: Console) -> None:
+    """Say what was found of the data that are needed; UsageError where they are missing."""
+    sources = (open_source(config, environment.root, environment.download) for config in _missing(configs, out))
+    for counts in dict.fromkeys(source.counts for source in sources):
+        if counts:
+            console.print(counts, highlight=False, markup=False)
+
+
 def _make(
     configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, executor: Executor, console: Console
 ) -> Iterable[Outcome]:
-    record_of = record_in(out)
-    missing = [config for config in configs if record_of(config) is None]
-    console.print(
-        f"{len(configs)} runs, {len(configs) - len(missing)} of them finished before.", highlight=False, markup=False
-    )
-    for counts in dict.fromkeys(
-        open_source(config, environment.root, environment.download).counts for config in missing
-    ):
-        if counts:
-            console.print(counts, highlight=False, markup=False)
+    missing = _missing(configs, out)
+    console.print(f"{len(configs)} runs, {len(configs) - len(missing)} of them finished before.", highlight=False)
     started, problems = time.perf_counter(), []
     jobs = [
         Job(f"[{number}/{len(missing)}] {config.key}", config, run_folder(out, config), environment)
@@ -174,3 +223,42 @@ def save_measurement(name: str, values: dict[str, Any], out: Path) -> Path:
     path = out / MEASURED / f"{name}.json"
     write({"schema": 1, "recipe": name, "command": ["anystride", *sys.argv[1:]], **values}, path)
     return path
+
+
+def load_measurement(path: Path) -> dict[str, Any]:
+    """Read a measurement that `save_measurement` wrote.
+
+    Raises:
+        UsageError: a file that holds none; the message says what is wrong with it.
+    """
+    try:
+        values = _read(path)
+        if values["recipe"] not in MEASUREMENTS:
+            raise ValueError(f"recipe must be one of {', '.join(MEASUREMENTS)}, got {values['recipe']!r}")
+        settings: dict[str, Any] = values["settings"]
+        for name in ("device", "width", "batch_size", "memory"):
+            if not isinstance(settings[name], str | int):
+                raise ValueError(f"settings: {name} must be a text or a number, got {settings[name]!r}")
+        for row, ratios in values["ratios"].items():
+            known = values["published"].get(row, {})
+            for ratio in (*(ratios[method] for method in METHODS), *known.values()):
+                if type(ratio) not in (int, float) or not 0 <= ratio <= LARGEST:
+                    raise ValueError(f"ratios must be numbers of at least 0, got {ratio!r}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{str(path)!r} is not a readable measurement ({_reason(error)}); remove it") from None
+    return values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The values of a small JSON file; a pipe is not waited for."""
+    if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"no regular file of at most {LARGEST_FILE:,} bytes")
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if values.pop("schema") != 1:
+        raise ValueError("another schema")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, in words: a KeyError alone is no sentence."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -151,7 +151,7 @@ class Recipe:
             raise UsageError(f"budget must be a finite number greater than 0, got {budget}; 1 is the full protocol")
         if seeds < 1:
             raise UsageError(f"seeds must be at least 1, got {seeds}; the paper has 3")
-        _check_changes(changes)
+        check_changes(changes)
         setting = self.settings(chosen)
 
         def repeat(runs: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
@@ -177,7 +177,12 @@ class Measurement:
     source: str
 
 
-def _check_changes(changes: dict[str, Any]) -> None:
+def check_changes(changes: dict[str, Any]) -> None:
+    """Check names of fields that every run of a recipe is to have other than its protocol.
+
+    Raises:
+        UsageError: what the recipe compares, or no field of `RunConfig`.
+    """
     free = [field.name for field in dataclasses.fields(RunConfig) if field.name not in RESERVED]
     for name, value in changes.items():
         if name in RESERVED:

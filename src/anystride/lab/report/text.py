@@ -1,9 +1,15 @@
-"""Strides and map sizes, written for people."""
+"""Strides, map sizes, durations and names, written for people."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def strides_text(strides: list[list[float]], digits: int = 2) -> str:
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+IN_HOURS = 2 * DAY
+"""Seconds up to which a duration is told in hours."""
+
+
+def strides_text(strides: Sequence[Sequence[float]], digits: int = 2) -> str:
     """Strides for people: `2.35x1.98, 2, 3.1`, where an axis pair of equal strides is written once."""
     stages = [[f"{round(value, digits):g}" for value in pair] for pair in strides]
     return ", ".join("x".join(dict.fromkeys(pair)) for pair in stages)
@@ -12,3 +18,43 @@ def strides_text(strides: list[list[float]], digits: int = 2) -> str:
 def sizes_text(sizes: list[list[int]]) -> str:
     """Map sizes for people: `32, 13x12, 8`, where a square is written once."""
     return ", ".join("x".join(dict.fromkeys(map(str, size))) for size in sizes)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: two digits of seconds, minutes, hours or days.
+
+    Example:
+        >>> duration_text(75), duration_text(5000), duration_text(5e9)
+        ('75 s', '83 minutes', 'about 58,000 days')
+    """
+    if seconds < 1.5 * MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 1.5 * HOUR:
+        return f"{seconds / MINUTE:.0f} minutes"
+    if seconds < IN_HOURS:
+        return f"about {_rounded(seconds / HOUR)} hours"
+    return f"about {_rounded(seconds / DAY)} days"
+
+
+def _rounded(value: float) -> str:
+    """A number with two digits that count: 58,000 for 58,335."""
+    return f"{float(f'{value:.2g}'):,.10g}"
+
+
+def shortened(text: str, room: int) -> str:
+    """A text that fits into `room` characters: its middle is left out where it is too long.
+
+    Example:
+        >>> shortened("outer-2x2x2-seed0", 9)
+        'oute…eed0'
+    """
+    if len(text) <= room:
+        return text
+    end = (room - 1) // 2
+    return f"{text[: room - 1 - end]}…{text[len(text) - end :]}"
+
+
+def printable(text: str) -> str:
+    """A text that any file and terminal takes: what is no letter is replaced."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

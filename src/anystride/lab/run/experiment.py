@@ -63,8 +63,9 @@ def run(
     """
     environment = environment or RunEnvironment()
     with _threads(config.threads):
-        if environment.is_first:
-            decide(config, folder, mode)  # soon, before data are read; it counts under the lock
+        # Soon, before data are read; what counts is decided under the lock.
+        if environment.is_first and decide(config, folder, mode) == "show" and environment.world == 1:
+            return load(folder / RECORD)
         if launched() or not environment.is_first:
             end_with_parent()
         ready = all_prepare(environment, lambda: prepare(config, environment))

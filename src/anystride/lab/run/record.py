@@ -10,8 +10,11 @@ from typing import Any
 from anystride.lab.errors import UsageError
 from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record_checks import check
 
 SCHEMA = 1
+LARGEST_FILE = 2**26
+"""Bytes: an epoch takes about 500."""
 OPTIONAL = ("devices", "examples", "top5", "accuracies", "validation_accuracy", "best_epoch", "extended")
 """Fields that older records lack; a file has no entry for one that is None."""
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -119,8 +122,8 @@ class Record:
             name: of the file, for the message of an error.
 
         Raises:
-            UsageError: the values are no record of this schema, a field is absent or has the wrong type, or the
-                accuracy is not in [0, 1].
+            UsageError: the values are no record of this schema, a field is absent or has the wrong type, or a value is
+                one that no run leaves.
         """
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise UsageError(f"{name!r} is not a record of schema {SCHEMA}; remove it and run again")
@@ -129,10 +132,10 @@ class Record:
         ]
         if wrong:
             raise UsageError(f"{name!r} is not a complete record, see {', '.join(wrong)}; remove it and run again")
-        if not 0 <= values["accuracy"] <= 1:
-            raise UsageError(
-                f"{name!r} has accuracy {values['accuracy']}, it must be in [0, 1]; remove it and run again"
-            )
+        try:
+            check(values)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name!r} is not a valid record: {error}; remove it and run again") from None
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
@@ -154,7 +157,11 @@ def load(path: Path) -> Record:
         UsageError: the file is no record; the message says what is wrong with it.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no regular file")  # reading a pipe would wait for ever
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"more than {LARGEST_FILE:,} bytes")
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} is not a readable record ({error}); remove it and run again") from error
     return Record.from_json(values, str(path))

@@ -78,7 +78,9 @@ def _drawn(series: Series, to_pixels: Callable[[float, float], tuple[float, floa
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or max(abs(low) * 0.1, 0.5)
+    margin = 0.06 * (high - low)
+    if margin < 1e-6 * max(abs(low), abs(high), 1e-3):  # as good as equal
+        margin = max(abs(low) * 0.1, 0.5)
     return low - margin, high + margin
 
 
@@ -91,5 +93,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _decades(low: float, high: float) -> list[float]:
     """1, 2, 5 times powers of ten, or only the powers where these are many."""
     steps = (1, 2, 5) if high - low < 2.5 else (1,)
-    every = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in steps]
+    apart = max(1, round((high - low) / 8))
+    powers = range(math.floor(low), math.ceil(high) + 1, apart)
+    every = [factor * 10.0**power for power in powers for factor in steps]
     return [value for value in every if low <= math.log10(value) <= high]

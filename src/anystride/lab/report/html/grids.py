@@ -1,0 +1,127 @@
+"""Sections about the paper's tables and figures, and about measurements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
+from anystride.lab.paper.grid import GridRequest
+from anystride.lab.paper.recipe import METHODS, TITLES, Grid
+from anystride.lab.report.collect import Results, Run, Table
+from anystride.lab.report.html import figures
+from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
+from anystride.lab.report.text import printable
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
+
+Link = Callable[[Run], str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its title, where links lead to it, and all of it in HTML."""
+
+    title: str
+    anchor: str
+    html: str
+
+
+def sections(results: Results, link: Link) -> list[Section]:
+    """A section for each table that was asked for, then one for each measurement."""
+    made: list[Section] = []
+    for table in results.tables:
+        title = printable(_title(table))
+        anchor = re.sub(r"[^\w.+-]+", "-", printable(table.request.name), flags=re.ASCII)
+        if any(section.anchor == anchor for section in made):
+            anchor = f"{anchor}-{len(made)}"
+        made.append(Section(title, anchor, _section(table, title, anchor, results, link)))
+    for number, values in enumerate(results.measurements):
+        measurement = MEASUREMENTS[values["recipe"]]
+        title, anchor = f"{measurement.title} ({measurement.source})", f"measurement-{number}"
+        made.append(Section(title, anchor, _measurement(values, title, anchor)))
+    return made
+
+
+def _title(table: Table) -> str:
+    request = table.request
+    short = "" if request.budget == 1 else f", {100 * request.budget:g} % of the epochs"
+    changed = "".join(f", {name} {value}" for name, value in request.changes.items())
+    home = "" if not table.home.parts else f", in {table.home}"
+    return f"{RECIPES[request.recipe].title}: {request.dataset}{short}{changed}{home}"
+
+
+def _section(table: Table, title: str, anchor: str, results: Results, link: Link) -> str:
+    def record_of(config: RunConfig) -> Record | None:
+        run = results.run_of(table.home, config)
+        return None if run is None else run.record
+
+    def link_of(config: RunConfig) -> str:
+        run = results.run_of(table.home, config)
+        return "" if run is None else link(run)
+
+    grid = table.request.grid().resolve(record_of)
+    ended = [(config, run) for config in grid.runs if (run := results.run_of(table.home, config)) is not None]
+    found = [figures.Shown(config, run.record, link(run)) for config, run in ended]
+    parts = [
+        f'<section><h2 id="{anchor}">{escape(title)}</h2>',
+        f"<p>{escape(RECIPES[table.request.recipe].source)}. {len(found)} of {len(grid.runs)} runs.</p>",
+    ]
+    if grid.stands_in_for:
+        warning = f"{grid.note} Published values are those of {grid.stands_in_for}, for orientation only."
+        parts.append(f'<p class="note">{escape(warning)}</p>')
+    elif grid.note:
+        parts.append(f"<p>{escape(grid.note)}</p>")
+    protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
+    parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
+    parts += _costs(grid, record_of)
+    if found:
+        parts.append(f'<div class="figures">{_figures(table.request, found)}</div>')
+    return "".join([*parts, "</section>"])
+
+
+def _costs(grid: Grid, record_of: Callable[[RunConfig], Record | None]) -> list[str]:
+    found = accuracies_and_costs(grid, record_of)
+    if len(found) < 2:
+        return []
+    one_task = len({run.data for run in grid.runs}) == 1
+    return ["<h3>At equal multiply-accumulates</h3>", cost_tables(found, TITLES["strided"], one_task)]
+
+
+def _figures(request: GridRequest, found: figures.Runs) -> str:
+    drawn = [figures.accuracy_against(found, "cost")]
+    if request.recipe == "figure4":
+        drawn.append(figures.accuracy_against(found, "J"))
+    learned = [shown for shown in found if DOWNSAMPLERS[shown.config.method].learns]
+    if learned:
+        drawn += [figures.final_strides(learned), figures.striding(learned)]
+    for method in ("outer", "inner", "cosine"):
+        mine = [shown for shown in learned if shown.config.method == method]
+        if mine:
+            drawn += [figures.trajectories(mine[0]), figures.windows(mine[0])]
+    return "".join(drawn)
+
+
+def _measurement(values: dict[str, Any], title: str, anchor: str) -> str:
+    settings = values["settings"]
+    body = [
+        [
+            escape(printable(row)),
+            *(
+                f"{ratios[method]:.2f}"
+                + (f'<span class="known">published {known[method]:.2f}</span>' if method in known else "")
+                for method in METHODS
+            ),
+        ]
+        for row, ratios in values["ratios"].items()
+        for known in (values["published"].get(row, {}),)
+    ]
+    caption = f"Relative to the strided convolution; {settings['device']}, width {settings['width']}, "
+    caption += f"batch {settings['batch_size']}; memory: {settings['memory']}"
+    heads = ["", *(escape(TITLES[method]) for method in METHODS)]
+    table = html_table(heads, body, escape(printable(caption)))
+    return f'<section><h2 id="{anchor}">{escape(title)}</h2>{table}</section>'
