@@ -6,6 +6,7 @@ import argparse
 import re
 import shutil
 import textwrap
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -100,7 +101,9 @@ def budget(text: str) -> str:
 def pattern(text: str) -> str:
     """A regular expression with one group, or with a group `label`; empty for none."""
     try:
-        compiled = re.compile(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what may mean something else in a later Python
+            compiled = re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"must be a regular expression, got {text!r} ({error})") from None
     if text and compiled.groups != 1 and "label" not in compiled.groupindex:

@@ -102,7 +102,7 @@ def configuration(options: argparse.Namespace) -> RunConfig:
     if options.config:
         return replace(read(options.config), **given)
     if options.resume and options.out and (there := configuration_in(options.out)):
-        return replace(there, **given)
+        return check(replace(there, **given))
     base: dict[str, Any] = {}
     if given.get("init"):
         base = {name: value for name, value in _of_run(Path(given["init"])).items() if name in (*MODEL, "image_size")}
@@ -182,6 +182,6 @@ def read(path: Path) -> RunConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         config = RunConfig.from_json(values.get("configuration", values))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"--config must be a record or a configuration in JSON, got {str(path)!r} ({error})") from None
     return check(config)

@@ -12,6 +12,7 @@ from anystride.lab.errors import UsageError
 from anystride.lab.files import remove_leftovers
 from anystride.lab.record import write
 from anystride.lab.run.checkpoint import saved_configuration
+from anystride.lab.run.checkpoint_checks import configuration
 from anystride.lab.run.config import RunConfig, difference
 from anystride.lab.run.record import Record, load
 
@@ -169,6 +170,6 @@ def _configuration(path: Path) -> RunConfig | None:
     if not path.is_file():
         return None
     try:
-        return RunConfig.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return configuration(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} is not a readable configuration ({error})") from None
