@@ -219,3 +219,24 @@ def test_several_seeds_give_a_mean_and_a_deviation(tmp_path: Path) -> None:
     text = console.export_text()
     assert "mean ± sd, 2 seeds" in text
     assert text.count(" ± ") >= 8
+
+
+def test_what_was_found_and_what_is_trained_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name in ("cats", "dogs"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (41, 30), (number * 20, 0, 0)).save(tmp_path / "data" / name / f"{number}.png")
+    (tmp_path / "data" / "cats" / "bad.jpg").write_bytes(b"none")
+    (tmp_path / "data" / "dogs" / "notes.txt").write_text("mine")
+    options = ["--epochs", "1", "--width", "2", "--batch-size", "4", "--skip-bad", "--out", str(tmp_path / "out")]
+    assert exit_code(["train", "--data", str(tmp_path / "data"), *options]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "19 training and 5 test images, 2 classes, 24x24; 1 unreadable image left out; 1 other file passed over (.txt)"
+        in printed
+    )
+    assert "2 of the training examples for validation" in printed
+    assert "resnet18 of width 2 at 24x24, 1 epochs, the best epoch on 10% set aside" in printed
+    assert "Best epoch 1 of 1" in printed

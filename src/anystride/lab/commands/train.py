@@ -132,6 +132,7 @@ def configuration_in(folder: Path) -> RunConfig | None:
 
 def train(config: RunConfig, folder: Path, mode: Mode, environment: RunEnvironment, console: Console) -> None:
     """Run `config` in `folder` and show what came out; of several processes only the first one shows."""
+    from anystride.lab.data.catalogue import open_source
     from anystride.lab.run.experiment import run
     from anystride.lab.run.folder import decide, finished
     from anystride.lab.run.progress import Display, RunProgress
@@ -142,7 +143,9 @@ def train(config: RunConfig, folder: Path, mode: Mode, environment: RunEnvironme
     decide(config, folder, mode)
     before = finished(config, folder) if mode != "overwrite" else None
     if before is None:
-        console.print(f"{config.data}: {told(config)}", highlight=False)
+        counts = open_source(config, environment.root, environment.download).counts
+        console.print(f"{config.data}: {counts}", highlight=False, markup=False)
+        console.print(told(config), highlight=False)
     with Display(console) as display:
         progress = RunProgress(config.name, display.show)
         record = run(config, folder, mode=mode, environment=environment, callbacks=(progress,))

@@ -79,6 +79,6 @@ def told(config: RunConfig) -> str:
     size = f" at {config.image_size}x{config.image_size}" if config.model not in ("audio", "series") else ""
     best = f"the best epoch on {config.validation:.0%} set aside" if config.validation else "the last epoch is kept"
     return (
-        f"{config.model} of width {config.width}{size}, {config.epochs} epochs, {best}, threads {config.threads}; "
-        "--model, --width, --image-size, --epochs, --validation change this"
+        f"{config.model} of width {config.width}{size}, {config.epochs} epochs, {best}, on {config.threads} threads; "
+        "options such as --model, --width, --image-size and --epochs change this"
     )
