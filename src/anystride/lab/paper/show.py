@@ -36,8 +36,9 @@ def show(grid: Grid, record_of: Callable[[RunConfig], Record | None], console: C
         console.print(table)
     if grid.note:
         console.print(grid.note, highlight=False)
-    known = grid.stands_in_for or grid.dataset
-    console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
+    if any(cell.published for cell in grid.cells):
+        known = grid.stands_in_for or grid.dataset
+        console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
 
 
 def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Record | None]) -> Table:

@@ -108,11 +108,13 @@ def _section(request: GridRequest, grid: Grid, made: dict[RunConfig, Record], li
         f"<p>{escape(RECIPES[request.recipe].source)}. {len(runs)} of {len(grid.runs)} runs.</p>",
     ]
     if grid.stands_in_for:
-        warning = f"{grid.note} Published values are those of {grid.stands_in_for}, for orientation only."
+        warning = grid.note
+        if any(cell.published for cell in grid.cells):
+            warning += f" Published values are those of {grid.stands_in_for}, for orientation only."
         parts.append(f'<p class="note">{escape(warning)}</p>')
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
-    protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
+    protocol = "the stand-in's" if grid.dataset == RECIPES[request.recipe].stand_in else "the paper's"
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, made.get, link)]
     found = accuracies_and_costs(grid, made.get)
     if len(found) > 1:
