@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from anystride.lab import cli
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.grid import GridRequest, record_in, run_folder, save_request, saved_requests
+from anystride.lab.paper.show import show
 from anystride.lab.paper.values import measured
 from anystride.lab.run.record import load
 
@@ -177,8 +179,10 @@ def test_folders_of_one_name_have_requests_of_their_own(tmp_path: Path) -> None:
     names = set()
     for parent in ("a", "b"):
         (tmp_path / parent / "photos").mkdir(parents=True)
-        names.add(GridRequest("table3", str(tmp_path / parent / "photos"), 1.0, 1, {"label_pattern": "(a|b)/.*"}).name)
-    assert len(names) == 2
+        for pattern in ("(a|b)/.*", "(a-b)/.*"):
+            changes = {"label_pattern": pattern}
+            names.add(GridRequest("table3", str(tmp_path / parent / "photos"), 1.0, 1, changes).name)
+    assert len(names) == 4
     assert all("/" not in name and name.startswith("table3-photos-") for name in names)
 
 
@@ -191,11 +195,53 @@ def test_sound_recipes_take_a_folder_of_sounds(recipe: str, tmp_path: Path) -> N
     assert all(cell.published is None for cell in grid.cells)
 
 
-@pytest.mark.parametrize("recipe", ["table3", "table4", "figure3", "figure4", "table-a3", "table-a5"])
+@pytest.mark.parametrize("recipe", ["table3", "table4", "figure3", "figure4", "table-a3", "table-a5", "release"])
 def test_image_recipes_take_a_folder_at_the_papers_protocol(recipe: str, tmp_path: Path) -> None:
     own, papers = (RECIPES[recipe].grid(data) for data in (str(tmp_path), None))
     assert [replace(run, data="") for run in own.runs] == [replace(run, data="") for run in papers.runs]
     assert own.stands_in_for == papers.dataset
+
+
+def test_a_recipe_for_sounds_refuses_images(
+    own_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert paper("table1", "--data", str(own_images), "--out", str(tmp_path / "out")) == 2
+    printed = capsys.readouterr().err
+    assert "--data must be a folder of sounds for table1, got" in printed
+    assert "of the kind image" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_found_from_everywhere(
+    own_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also when it is gone: a page of results does not need the data."""
+    monkeypatch.chdir(own_images.parent)
+    options = ["--only", "strided-2x2x2", "--seeds", "1", "--width", "1", "--batch-size", "8"]
+    options += ["--image-size", "16", "--epochs", "1", "--out", str(tmp_path / "out")]
+    assert paper("table3", "--data", own_images.name, *options) == 0
+    own_images.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "At the paper&#x27;s protocol" in page or "At the paper's protocol" in page
+    assert "Published values are those of cifar10, for orientation only." in page
+    capsys.readouterr()
+
+
+def test_a_folder_that_is_too_small_for_a_batch_is_one_line(
+    own_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert paper("table3", "--data", str(own_images), "--width", "2", "--out", str(tmp_path / "out")) == 2
+    printed = capsys.readouterr()
+    assert "--batch-size must be at most 24, the training examples, got 256" in printed.err
+    assert "NOT MADE" not in printed.out
+
+
+def test_a_table_without_published_values_promises_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for recipe, promised in (("table1", False), ("table3", True)):
+        show(RECIPES[recipe].grid(str(tmp_path)), lambda _config: None, Console(width=140))
+        assert ("Below each value, in brackets" in capsys.readouterr().out) == promised
 
 
 def test_a_name_that_is_no_data_set_and_no_folder_is_refused() -> None:

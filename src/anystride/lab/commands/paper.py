@@ -14,6 +14,7 @@ from anystride.lab.errors import UsageError
 
 if TYPE_CHECKING:
     from anystride.lab.paper.grid import GridRequest
+    from anystride.lab.paper.recipe import Recipe
 
 CHANGES = (
     "width", "epochs", "image_size", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile",
@@ -38,7 +39,8 @@ def add(commands: Commands[Parser]) -> None:
         "--dataset",
         "--data",
         metavar="NAME",
-        help="default: the paper's; scenes and notes stand in; or a folder of one's own",
+        help="default: the paper's; scenes and notes stand in; or a folder of your own images (for table1, table2 and "
+        "table-a7 of sounds)",
     )
     parser.add_argument("--plan", action="store_true", help="list runs, device hours and disk; start nothing")
     parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
@@ -75,7 +77,8 @@ def execute(options: argparse.Namespace) -> int:
         known = ", ".join((*RECIPES, *MEASUREMENTS))
         raise UsageError(f"RECIPE must be {LIST} or one of {known}, got {options.recipe!r}")
     changes = {name: getattr(options, name) for name in CHANGES if getattr(options, name) is not None}
-    dataset = options.dataset or RECIPES[options.recipe].datasets[0]
+    recipe = RECIPES[options.recipe]
+    dataset = _dataset(recipe, options.dataset) if options.dataset else recipe.datasets[0]
     request = GridRequest(options.recipe, dataset, options.budget, options.seeds, changes)
     if options.plan:
         _plan(request, options)
@@ -83,16 +86,33 @@ def execute(options: argparse.Namespace) -> int:
     return _run(request, options)
 
 
+def _dataset(recipe: Recipe, given: str) -> str:
+    """The data set that `--data` names. A folder becomes an absolute path: its runs are found from everywhere."""
+    from anystride.lab.data.names import is_there
+    from anystride.lab.data.tree import kind_of
+    from anystride.lab.paper.recipe import is_own
+
+    if given in recipe.datasets or not is_there(given) or not is_own(given):
+        return given
+    kind = kind_of(Path(given))
+    if kind != recipe.kind:
+        raise UsageError(
+            f"--data must be a folder of {recipe.kind}s for {recipe.name}, got {given!r}, where most files are of the "
+            f"kind {kind}; 'anystride paper list' shows what each recipe takes"
+        )
+    return str(Path(given).resolve())
+
+
 def _list() -> None:
     from rich.table import Table
 
     from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 
-    table = Table("recipe", "what", "where in the paper", "data sets (the last one stands in)")
+    table = Table("recipe", "what", "where in the paper", "data sets (the last one stands in)", "or a folder of")
     for recipe in RECIPES.values():
-        table.add_row(recipe.name, recipe.title, recipe.source, ", ".join(recipe.datasets))
+        table.add_row(recipe.name, recipe.title, recipe.source, ", ".join(recipe.datasets), f"{recipe.kind}s")
     for measurement in MEASUREMENTS.values():
-        table.add_row(measurement.name, measurement.title, measurement.source, "a measurement on this machine")
+        table.add_row(measurement.name, measurement.title, measurement.source, "a measurement on this machine", "")
     console().print(table)
 
 

@@ -25,6 +25,7 @@ from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.folder import finished
 from anystride.lab.run.job import Job, Outcome
 from anystride.lab.run.progress import Display
+from anystride.lab.run.ready import check_batch
 from anystride.lab.run.record import Record
 
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
@@ -61,8 +62,7 @@ class GridRequest:
         """Name of a file, as in `table3-scenes`, followed by what differs from the protocol."""
         data = self.dataset.replace("+", "-")
         if is_own(self.dataset):  # a path, of which folders of the same name must stay apart
-            digest = hashlib.sha256(self.dataset.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-            data = f"{_plain(Path(self.dataset).name)}-{digest}"
+            data = f"{_plain(Path(self.dataset).name)}-{_digest(self.dataset)}"
         parts = [self.recipe, data]
         parts += [] if self.budget == 1 else [f"budget{self.budget:g}"]
         parts += [_plain(f"{name}{value}".replace("_", "")) for name, value in sorted(self.changes.items())]
@@ -76,8 +76,13 @@ class GridRequest:
 
 
 def _plain(text: str) -> str:
-    """A text as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-")[:LONGEST]
+    """A text as a part of a file's name; a digest keeps texts apart that would then be equal."""
+    plain = re.sub(r"[^\w.-]+", "-", text).strip("-")[:LONGEST]
+    return plain if plain == text else f"{plain}-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:
@@ -184,10 +189,12 @@ def _missing(configs: Sequence[RunConfig], out: Path) -> list[RunConfig]:
 
 def _tell(configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, console: Console) -> None:
     """Say what was found of the data that are needed; UsageError where they are missing."""
-    sources = (open_source(config, environment.root, environment.download) for config in _missing(configs, out))
-    for counts in dict.fromkeys(source.counts for source in sources):
+    sources = {config: open_source(config, environment.root, environment.download) for config in _missing(configs, out)}
+    for counts in dict.fromkeys(source.counts for source in sources.values()):
         if counts:
             console.print(counts, highlight=False, markup=False)
+    for config, source in sources.items():
+        check_batch(config, source, environment)  # here, since all runs of a folder that is too small would fail
 
 
 def _make(

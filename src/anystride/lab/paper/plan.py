@@ -101,7 +101,7 @@ def _data_bytes(runs: Iterable[RunConfig]) -> int:
 def _cost_key(run: RunConfig) -> RunConfig:
     """The fields that decide a network and its input. Runs that differ in others have the same cost."""
     chosen = {name: getattr(run, name) for name in ("model", "method", "strides", "shared_stride", "width", "data")}
-    return RunConfig(**chosen, smoothness=run.smoothness, image_size=run.image_size)
+    return RunConfig(**chosen, smoothness=run.smoothness, image_size=run.image_size, label_pattern=run.label_pattern)
 
 
 def build_network(run: RunConfig) -> tuple[nn.Module, tuple[int, int, int]]:

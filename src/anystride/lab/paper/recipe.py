@@ -11,6 +11,7 @@ from typing import Any
 
 from anystride.lab.data.names import is_known
 from anystride.lab.errors import UsageError
+from anystride.lab.paper.protocols import NOTES
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
@@ -129,6 +130,11 @@ class Recipe:
     stand_in: str
     settings: Callable[[str], Setting]
     joins: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> str:
+        """Of which kind of `tree.KINDS` the files of one's own folder must be."""
+        return "sound" if self.stand_in == NOTES else "image"
 
     def grid(self, dataset: str | None = None, budget: float = 1.0, seeds: int = 3, **changes: Any) -> Grid:
         """The runs on `dataset`, with `budget` times the epochs (at least one) and `changes` of `RunConfig`.

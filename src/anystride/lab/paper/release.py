@@ -47,9 +47,11 @@ def protocol_for(data: str) -> Protocol:
     """What the release trains; a stand-in keeps its network and its loss."""
     protocol = cifar(data)
     base = replace(protocol.base, model="resnet18-release", mixup=MIXUP, label_smoothing=LABEL_SMOOTHING)
-    if not protocol.stands_in_for:
+    if not protocol.small:
         base = replace(base, batch_size=128, epoch_steps=STEPS, weight_decay=WEIGHT_DECAY, schedule="release")
-    note = protocol.note if protocol.stands_in_for else "The protocol of the authors' release, not the paper's."
+    note = "The protocol of the authors' release, not the paper's."
+    if protocol.stands_in_for:
+        note = protocol.note if protocol.small else f"Own images. {note}"
     return replace(protocol, base=base, note=note)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console
@@ -12,11 +12,15 @@ from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import Estimate
 from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement, Published
 from anystride.lab.paper.values import Measured, measured
+from anystride.lab.report.text import duration_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
 DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0}
 """Decimals of a value by its kind; accuracies have one."""
+
+LONG = 24 * 14
+"""Hours from which on a plan says what takes less."""
 
 
 def show(grid: Grid, record_of: Callable[[RunConfig], Record | None], console: Console) -> None:
@@ -36,8 +40,9 @@ def show(grid: Grid, record_of: Callable[[RunConfig], Record | None], console: C
         console.print(table)
     if grid.note:
         console.print(grid.note, highlight=False)
-    known = grid.stands_in_for or grid.dataset
-    console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
+    if any(cell.published for cell in grid.cells):
+        known = grid.stands_in_for or grid.dataset
+        console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
 
 
 def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Record | None]) -> Table:
@@ -50,9 +55,9 @@ def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Reco
     for name, text in (
         ("runs", f"{cost.runs}, {made} of them finished"),
         ("training examples, all runs", f"{cost.examples:,}"),
-        ("MMAC per example, at the start", " to ".join(f"{each / 1e6:.1f}" for each in cost.macs)),
-        ("parameters", " to ".join(f"{each:,}" for each in cost.parameters)),
-        ("estimated device hours", f"{cost.hours:.1f} on this device ({cost.device}), one run after the other"),
+        ("MMAC per example, at the start", _range(f"{each / 1e6:,.1f}" for each in cost.macs)),
+        ("parameters", _range(f"{each:,}" for each in cost.parameters)),
+        ("estimated device time", _time_text(cost)),
         ("measured here for it", f"GMAC/s in training: {rates}"),
         ("disk", f"checkpoints {_size(cost.checkpoint_bytes)}, data sets {_size(cost.data_bytes)}"),
         ("protocol", grid.note),
@@ -62,12 +67,23 @@ def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Reco
     return table
 
 
+def _range(texts: Iterable[str]) -> str:
+    return " to ".join(dict.fromkeys(texts))
+
+
+def _time_text(cost: Estimate) -> str:
+    text = f"{duration_text(3600 * cost.hours)} on this device ({cost.device}), one run after the other"
+    if cost.hours > LONG:
+        text += "; --budget 5% takes a twentieth of the epochs, and recipes on --dataset scenes or notes take hours"
+    return text
+
+
 def measurement_table(measurement: Measurement, values: dict[str, Any]) -> Table:
     """Ratios of a measurement beside the published ones."""
     settings = values["settings"]
     heading = f"{measurement.title} ({measurement.source}), on {settings['device']}, batch {settings['batch_size']}"
     table = Table(title=f"{heading}, width {settings['width']}; in brackets: published", title_justify="left")
-    table.add_column("relative to strided convolution")
+    table.add_column("relative to strided convolution", min_width=12)
     for method in METHODS:
         table.add_column(TITLES[method], justify="right")
     for row, ratios in values["ratios"].items():

@@ -11,6 +11,9 @@ from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.report.text import sizes_text, strides_text
 from anystride.lab.run.record import Record
 
+WORDS = 11
+"""Columns of the longest word: "convolution"."""
+
 Start = tuple[tuple[float, ...], ...]
 
 
@@ -64,12 +67,13 @@ def results_table(groups: list[Group]) -> Table:
     seeds = max(len(each.records) for each in groups)
     spread = f"mean ± sd, {seeds} seeds" if seeds > 1 else "1 seed"
     table = Table(title=f"Test accuracy by downsampler and start ({spread})", title_justify="left", title_style="bold")
-    table.add_column("start")
-    table.add_column("downsampler")
-    table.add_column("accuracy %", justify="right")
-    table.add_column("MMAC/image", justify="right")
-    table.add_column("final strides" + (" (first seed)" if seeds > 1 else ""))
-    table.add_column("map sizes")
+    # A terminal of 80 columns has room for all words: long texts break between words, numbers never do.
+    table.add_column("start", min_width=WORDS)
+    table.add_column("downsampler", min_width=WORDS)
+    table.add_column("accuracy\n%", justify="right", no_wrap=True)
+    table.add_column("MMAC per\nexample", justify="right", no_wrap=True)
+    table.add_column("final strides" + ("\n(first seed)" if seeds > 1 else ""), min_width=WORDS)
+    table.add_column("map sizes", min_width=8)
     previous: Start | None = None
     for each in groups:
         if previous is not None and each.start != previous:
@@ -80,7 +84,7 @@ def results_table(groups: list[Group]) -> Table:
             each.start_text if each.start != previous else "",
             DOWNSAMPLERS[each.method].title,
             f"[bold]{each.accuracy_text}[/bold]" if each.accuracy == best else each.accuracy_text,
-            f"{each.mega_macs:.1f}",
+            f"{each.mega_macs:,.1f}",
             strides_text(first.strides),
             sizes_text(first.map_sizes),
         )

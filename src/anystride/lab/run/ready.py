@@ -56,7 +56,7 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
     if config.patience and not config.validation:
         raise UsageError(f"--patience {config.patience} needs validation examples; give --validation, such as 0.1")
     source = open_source(config, environment.root, environment.download)
-    _check_batch(config, source, environment)
+    check_batch(config, source, environment)
     torch.manual_seed(config.seed)
     classifier = build(config, source)
     sizes = map_sizes(classifier.model, source.example)
@@ -90,7 +90,8 @@ def build(config: RunConfig, source: Source) -> Classifier:
         raise UsageError(str(error)) from error
 
 
-def _check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
+def check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
+    """UsageError for a batch size that the examples or the processes cannot give."""
     count, parts = source.train_length, config.accumulate * environment.world
     if config.batch_size > count and not config.epoch_steps:
         raise UsageError(f"--batch-size must be at most {count}, the training examples, got {config.batch_size}")

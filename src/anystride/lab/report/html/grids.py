@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from anystride.lab.errors import UsageError
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.grid import GridRequest
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid
+from anystride.lab.paper.values import numbers_of
 from anystride.lab.report.collect import Results, Run, Table
 from anystride.lab.report.html import figures
 from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
@@ -55,18 +57,41 @@ def _title(table: Table) -> str:
     return f"{RECIPES[request.recipe].title}: {request.dataset}{short}{changed}{home}"
 
 
-def _section(table: Table, title: str, anchor: str, results: Results, link: Link) -> str:
+def _usable(table: Table, results: Results) -> tuple[Grid, dict[RunConfig, Run]]:
+    """The grid of a table and its runs that have ended; those without a value that the table needs are left out."""
+    ended: dict[RunConfig, Run] = {}
+
     def record_of(config: RunConfig) -> Record | None:
         run = results.run_of(table.home, config)
         return None if run is None else run.record
 
-    def link_of(config: RunConfig) -> str:
-        run = results.run_of(table.home, config)
-        return "" if run is None else link(run)
-
     grid = table.request.grid().resolve(record_of)
-    ended = [(config, run) for config in grid.runs if (run := results.run_of(table.home, config)) is not None]
-    found = [figures.Shown(config, run.record, link(run)) for config, run in ended]
+    for cell in grid.cells:
+        for config in dict.fromkeys((*cell.runs, *cell.follows)):
+            run = results.run_of(table.home, config)
+            if run is None:
+                continue
+            try:
+                numbers_of(cell.value, run.record)
+                ended[config] = run
+            except UsageError as error:
+                problem = printable(f"{run.folder} could not be used for {table.request.recipe}: {error}")
+                results.problems += [] if problem in results.problems else [problem]
+    return grid, ended
+
+
+def _section(table: Table, title: str, anchor: str, results: Results, link: Link) -> str:
+    grid, ended = _usable(table, results)
+
+    def record_of(config: RunConfig) -> Record | None:
+        return ended[config].record if config in ended else None
+
+    def link_of(config: RunConfig) -> str:
+        return link(ended[config]) if config in ended else ""
+
+    found = [
+        figures.Shown(config, ended[config].record, link(ended[config])) for config in grid.runs if config in ended
+    ]
     parts = [
         f'<section><h2 id="{anchor}">{escape(title)}</h2>',
         f"<p>{escape(RECIPES[table.request.recipe].source)}. {len(found)} of {len(grid.runs)} runs.</p>",
