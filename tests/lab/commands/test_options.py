@@ -51,8 +51,8 @@ def test_every_choice_has_a_sentence(field: str) -> None:
 
 @pytest.mark.parametrize(("name", "dataset"), [(name, data) for name in RECIPES for data in RECIPES[name].datasets])
 def test_options_can_give_the_runs_of_every_recipe(name: str, dataset: str) -> None:
-    for run in RECIPES[name].grid(dataset, seeds=1).runs:
-        assert check(run) == run
+    for config in RECIPES[name].grid(dataset, seeds=1).runs:
+        assert check(config) == config
 
 
 @pytest.mark.parametrize(
