@@ -247,3 +247,27 @@ def test_a_table_without_published_values_promises_none(capsys: pytest.CaptureFi
 def test_a_name_that_is_no_data_set_and_no_folder_is_refused() -> None:
     with pytest.raises(UsageError, match=r"or a folder of one's own, got 'photos'"):
         RECIPES["table3"].grid("photos")
+
+
+@pytest.mark.slow
+def test_a_damaged_record_costs_its_own_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["table3", "--data", "scenes", *TINY, "--only", "2x2x2", "--out", str(tmp_path)]
+    assert paper(*arguments) == 0
+    damaged, removed, *others = sorted(tmp_path.glob("runs/*/record.json"))
+    before = {path: path.read_bytes() for path in others}
+    damaged.write_text("{")
+    removed.unlink()
+    capsys.readouterr()
+    assert paper(*arguments) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 runs were not made. The same command tries them again; the others are kept." in printed
+    assert f"{damaged.parent.name}: " in printed
+    assert "is not a readable record" in printed
+    assert load(removed)
+    assert damaged.read_text() == "{"
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_grid_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    assert paper("table3", "--data", "cifar10", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "out")) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from anystride.lab.paper.recipe import METHODS
 from anystride.lab.report.gallery import draw_demo
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.run.config import RunConfig, Strides
-from anystride.lab.run.folder import finished
+from anystride.lab.run.folder import readable
 from anystride.lab.run.job import Job
 from anystride.lab.run.local import run_all
 from anystride.lab.run.progress import Display
@@ -74,7 +74,7 @@ def demonstrate(demo: Demo, console: Console) -> int:
         for number, config in enumerate(configurations, start=1):
             folder = demo.folder / config.name
             label = f"[{number}/{len(configurations)}] {config.name}"
-            record = None if demo.fresh else finished(config, folder)
+            record = None if demo.fresh else readable(config, folder)
             if record is not None:
                 display.print_line(f"{label}  finished before, {100 * record.accuracy:.1f} %; --fresh repeats it")
                 records[config] = record

@@ -22,7 +22,7 @@ from anystride.lab.paper.recipe import METHODS, Grid, check_changes, is_own
 from anystride.lab.record import write
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
-from anystride.lab.run.folder import finished
+from anystride.lab.run.folder import readable
 from anystride.lab.run.job import Job, Outcome
 from anystride.lab.run.progress import Display
 from anystride.lab.run.ready import check_batch
@@ -93,13 +93,7 @@ def run_folder(out: Path, config: RunConfig) -> Path:
 def record_in(out: Path) -> Callable[[RunConfig], Record | None]:
     """The record of a finished run under `out`; None where there is none that can be read: its own job says why."""
 
-    def record_of(config: RunConfig) -> Record | None:
-        try:
-            return finished(config, run_folder(out, config))
-        except UsageError:
-            return None
-
-    return record_of
+    return lambda config: readable(config, run_folder(out, config))
 
 
 def save_request(request: GridRequest, out: Path) -> None:

@@ -21,7 +21,9 @@ CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
 CONFIGURATION = "configuration.json"
 LOG = "tensorboard"
-MADE_OF_IT = ("*.png", "model.onnx", "model.pt2", "predictions.*", "evaluation*.json")
+MADE_OF_IT = (
+    "strides.png", "windows.png", "maps.png", "examples.png", "model.onnx", "model.pt2", "predictions.*", "evaluation-*",
+)  # fmt: skip
 """What commands add to a run's folder later; it would be taken for that of a new run."""
 
 Mode = Literal["new", "resume", "continue", "overwrite"]
@@ -34,6 +36,7 @@ REMEDIES = {
     "new": "add --overwrite, which removes it with its pictures and exports",
     "continue": "remove that folder",
 }
+"""What helps, besides another folder, where a folder holds another run."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,14 @@ def finished(config: RunConfig, folder: Path) -> Record | None:
         return None
     record = load(folder / RECORD)
     return record if record.config == config else None
+
+
+def readable(config: RunConfig, folder: Path) -> Record | None:
+    """As `finished`, and None for a record that cannot be read: the job of that run says why."""
+    try:
+        return finished(config, folder)
+    except UsageError:
+        return None
 
 
 def _configuration(path: Path) -> RunConfig | None:
