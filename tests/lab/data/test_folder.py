@@ -1,6 +1,7 @@
 """A folder of images: what is read, how training images are changed, and one clear error for what can be wrong."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,8 +200,25 @@ def test_batches_on_a_device_equal_those_on_the_cpu(noise, device, monkeypatch):
 def test_images_stay_off_a_device_without_room(noise, monkeypatch):
     source, meta = opened(noise), torch.device("meta")
     assert source.to(meta).parts["train"].images.device == meta
-    monkeypatch.setattr(folder, "room_on", lambda _: 0)
-    assert source.to(meta).parts["train"].images.device.type == "cpu"
+    needed = 22 * 3 * 16 * 16
+    for room, where in ((2 * needed, "meta"), (2 * needed - 2, "cpu")):
+        monkeypatch.setattr(folder, "room_on", lambda _, room=room: room)
+        assert source.to(meta).parts["train"].images.device.type == where
+
+
+def test_the_bar_counts_all_images(noise, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def progress(what, total):
+        seen.append((what, total))
+        yield lambda amount: seen.append(amount)
+
+    (noise / "train" / "a" / "3.png").write_bytes(b"")
+    monkeypatch.setattr(decoding, "progress", progress)
+    opened(noise, skip_bad=True)
+    assert seen[0] == ("reading images", 22)
+    assert sum(seen[1:]) == 22
 
 
 # --- augmentation ----------------------------------------------------------------------------------------------------

@@ -60,8 +60,11 @@ def test_the_orientation_is_applied(tmp_path, ending, orientation):
     assert np.abs(read(path).astype(int) - upright).max() <= 4
 
 
-def test_damaged_metadata_do_not_spoil_an_intact_image(tmp_path):
-    path = saved(tmp_path, Image.fromarray(four_corners()), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+@pytest.mark.parametrize("ending", ["png", "webp"])
+@pytest.mark.parametrize("metadata", [b"neither of them", b"II*\0\x08\0\0\0\xff\xff", b""])
+def test_damaged_metadata_do_not_spoil_an_intact_image(tmp_path, ending, metadata):
+    options = {"lossless": True} if ending == "webp" else {}
+    path = saved(tmp_path, Image.fromarray(four_corners()), f"a.{ending}", exif=b"Exif\0\0" + metadata, **options)
     assert np.array_equal(read(path), four_corners())
 
 
@@ -136,19 +139,32 @@ def test_grey_of_16_bits_is_scaled_by_its_range(tmp_path, ending):
     assert (shown == shown[..., :1]).all()
 
 
+def write_tiff(path: Path, order: str, bits: int, width: int, data: bytes) -> None:
+    """A grey image of one row, in the byte order "<" or ">"."""
+    short, long = 3, 4
+    tags = [
+        (256, short, width), (257, short, 1), (258, short, bits), (259, short, 1), (262, short, 1), (273, long, 8),
+        (277, short, 1), (278, short, 1), (279, long, len(data)),
+    ]  # fmt: skip
+    entries = b"".join(
+        struct.pack(f"{order}HHI", tag, kind, 1) + struct.pack(f"{order}HH" if kind == short else f"{order}I", *values)
+        for tag, kind, values in ((tag, kind, (value, 0) if kind == short else (value,)) for tag, kind, value in tags)
+    )
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + len(data))
+    path.write_bytes(start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
+
+
 def test_big_endian_grey_of_16_bits(tmp_path):
     path = tmp_path / "image.tif"
-    swapped = RAMP.astype(">u2").tobytes()
-    tags = [(256, 3, 4), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 3, 1)]
-    tags.append((279, 4, len(swapped)))
-    entries = b"".join(
-        struct.pack(">HHI", tag, kind, 1) + (struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value))
-        for tag, kind, value in tags
-    )
-    first = 8 + len(swapped)
-    path.write_bytes(b"MM\0*" + struct.pack(">I", first) + swapped + struct.pack(">H", 9) + entries + bytes(4))
+    write_tiff(path, ">", 16, 4, RAMP.astype(">u2").tobytes())
     with Image.open(path) as opened:
         assert opened.mode == "I;16B"
+    assert read(path)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_grey_of_12_bits_is_scaled_by_its_range(tmp_path):
+    path = tmp_path / "image.tif"
+    write_tiff(path, "<", 12, 4, bytes.fromhex("000 010 808 fff".replace(" ", "")))
     assert read(path)[0, :, 0].tolist() == [0, 1, 128, 255]
 
 

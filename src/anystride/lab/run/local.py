@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from anystride.lab.data.decoding import processors
 from anystride.lab.errors import BusyError
 from anystride.lab.record import write
 from anystride.lab.run.environment import PARENT
@@ -22,11 +23,6 @@ from anystride.lab.run.folder import CONFIGURATION, decide, finished, inspect
 from anystride.lab.run.job import BUSY, Job, Outcome, described, run_job
 from anystride.lab.run.progress import Display, ProgressUpdate
 from anystride.lab.run.ranks import end_with_parent
-
-
-def processors() -> int:
-    """Those that this process may use: a container or a scheduler often allows fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_all(jobs: Sequence[Job], display: Display) -> Iterator[Outcome]:
