@@ -58,6 +58,7 @@ def exit_code(arguments: list[str]) -> int:
         ("train --seed -1", "--seed: must be at least 0"),
         ("train --data nowhere", "'nowhere', which does not exist"),
         ("train --image-size 4", "--image-size: must be at least 8, got 4"),
+        ("train --model series", "--model series works along time, and --data scenes has inputs of shape (1, 32, 32)"),
         ("train --resume", "--resume finds no run in 'runs/scenes-resnet18-w8-cosine-2x2x2-seed0-"),
         ("train --unheard-of", "--unheard-of"),
         ("export", "RUN_DIR"),

@@ -14,6 +14,7 @@ from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.measure import map_sizes, multiply_accumulates
+from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.report.text import strides_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
@@ -84,6 +85,12 @@ def _limit(config: RunConfig, costs: int) -> float:
 
 def build(config: RunConfig, source: Source) -> Classifier:
     """Build the untrained classifier; UsageError for settings that the network refuses."""
+    axes, shape = ARCHITECTURES[config.model].axes, tuple(source.example.shape[1:])
+    if len(axes) != len(shape) - 1:
+        raise UsageError(
+            f"--model {config.model} works along {' and '.join(axes)}, and --data {config.data} has inputs of shape "
+            f"{shape}; leave --model out, and it follows from the data"
+        )
     try:
         return Classifier(config, source.heads, source.example.shape[1:], source.preprocessing)
     except ValueError as error:
