@@ -177,3 +177,19 @@ def test_files_that_a_page_names_exist(page):
     """As they are named there: below the package, the project, or in `benchmarks/`."""
     for name in re.findall(r"`([a-z_/]+\.py)`", (ROOT / page).read_text()):
         assert any((root / name).exists() for root in (ROOT / "src" / "anystride", ROOT, ROOT / "benchmarks")), name
+
+
+@pytest.mark.parametrize("name", ["spoken-digits", "cifar10-jpeg"])
+def test_accuracies_on_real_data_are_what_the_records_say(name):
+    found = record(f"own/{name}.json")
+    text = (ROOT / "docs" / "data.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    start, end = found["start_multiply_accumulates"] / 1e6, found["multiply_accumulates"] / 1e6
+    assert cells[2:] == [
+        str(len(found["epochs"])),
+        f"{100 * found['accuracy']:.1f} %",
+        f"{start:.1f} to {end:.1f}",
+        f"{found['seconds']['train'] / 60:.0f}",
+    ]
+    assert found["uncommitted_changes"] is False
