@@ -113,6 +113,45 @@ def test_what_sox_writes_into_a_pipe_is_read(tmp_path):
     np.testing.assert_array_equal(read_sound(tmp_path / "a.wav"), SOUND[:-500])
 
 
+def flac_stream(path, samples=SOUND):
+    """A FLAC file as an encoder pipes it: neither length nor checksum in its header."""
+    content = bytearray(written(path, EXACT["flac"], samples).read_bytes())
+    facts = int.from_bytes(content[18:26], "big")
+    content[18:26] = (facts >> 36 << 36).to_bytes(8, "big")
+    content[26:42] = bytes(16)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_a_flac_stream_of_unknown_length_is_read_to_its_end(tmp_path, seconds):
+    samples = np.tile(SOUND[:RATE], seconds)
+    np.testing.assert_array_equal(read_sound(flac_stream(tmp_path / "a.flac", samples)), samples)
+
+
+def test_a_flac_stream_that_ends_within_a_block_is_refused(tmp_path):
+    path = flac_stream(tmp_path / "a.flac")
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(path, "is not a sound file|is cut off")
+
+
+def test_several_ogg_sounds_in_one_file_are_not_taken_for_one(tmp_path):
+    whole = written(tmp_path / "a.ogg", LOSSY["ogg"]).read_bytes()
+    (tmp_path / "two.ogg").write_bytes(whole + whole)
+    refused(tmp_path / "two.ogg", "several sounds, one after another")
+    (tmp_path / "tag.ogg").write_bytes(whole + b"TAG" + bytes(125_000))
+    assert len(read_sound(tmp_path / "tag.ogg")) == len(SOUND)
+    (tmp_path / "head.ogg").write_bytes(whole + whole[:20])
+    refused(tmp_path / "head.ogg", "is cut off")
+
+
+def test_integers_written_as_floats_are_refused_and_loud_floats_are_clipped(tmp_path):
+    sound = tone(440, 0.5).astype(np.float32)
+    refused(written(tmp_path / "a.wav", ("WAV", "FLOAT", "FILE"), sound * 2**15), "samples up to 16,384, where 1 is")
+    loud = read_sound(written(tmp_path / "b.wav", ("WAV", "FLOAT", "FILE"), sound * 4))
+    assert loud.max() == 2**15 - 1
+
+
 def test_an_empty_sound_before_other_chunks_is_no_stream(tmp_path):
     whole = written(tmp_path / "a.wav", EXACT["wav"], SOUND[:0]).read_bytes() + b"LIST" + struct.pack("<I", 4) + b"abcd"
     (tmp_path / "a.wav").write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])
