@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -235,6 +237,26 @@ def test_a_ratio_of_large_numbers_needs_no_large_table(monkeypatch, rate):
     monkeypatch.setattr("torchaudio.functional.resample", forbidden)
     assert table_size(rate, RATE) > LARGEST
     assert len(resampled(np.zeros(rate, dtype=np.float32), rate, RATE)) == RATE
+
+
+MEASURED = """
+import resource, sys
+import numpy as np
+from anystride.lab.data.audio.resampling import resampled
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resampled(np.zeros(8000, dtype=np.float32), 8000, 16000)
+resampled(np.zeros(8191, dtype=np.float32), 8191, 16000)
+before = used()
+for rate in (11127, 44099, 48001, 191999, 9999991):
+    resampled(np.zeros(rate, dtype=np.float32), rate, 16000)
+print((used() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes")
+def test_memory_does_not_grow_with_the_ratio():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", MEASURED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400, "MiB"
 
 
 def test_the_table_has_the_size_that_is_said():

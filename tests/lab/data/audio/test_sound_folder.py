@@ -18,6 +18,7 @@ import soundfile
 
 from anystride.lab.data.audio import spoken_digits
 from anystride.lab.data.audio.folder import read_inputs
+from anystride.lab.data.audio.frontend import FrontEnd
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.download import Remote
 from anystride.lab.errors import UsageError
@@ -172,6 +173,23 @@ def test_preprocessing_decides_what_a_file_looks_like(tmp_path):
     (tmp_path / "b.wav").write_bytes(b"")
     with pytest.raises(UsageError, match=r"b\.wav"):
         read_inputs(tmp_path / "b.wav", whole)
+
+
+BAD_VALUES = [
+    *(("sample_rate", value) for value in (0, -5, 10**9, 10**13, True)),
+    *(("samples", value) for value in (0, -1, 10**12)),
+    *(("window", True), ("hop", 0), ("fft", 2**40), ("bands", 10**9)),
+    *(("lowest", float("nan")), ("highest", float("inf"))),
+    *(("floor", value) for value in (0.0, -1.0, float("nan"))),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES)
+def test_damaged_preprocessing_is_one_line_and_costs_nothing(tmp_path, name, value):
+    path = write(tmp_path / "a.wav", tone(500, 2.0))
+    with pytest.raises(UsageError, match=f"preprocessing of sound: {name} must be from") as caught:
+        read_inputs(path, {**FrontEnd().to_json(), name: value})
+    assert "\n" not in str(caught.value)
 
 
 def write_digits(folder, indices=range(7)):
