@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,30 @@ def test_what_is_no_file_is_refused_and_does_not_hang(tmp_path):
     refused(tmp_path / "a\0b.wav".replace("\0", "\x00"), "is missing")
     with pytest.raises(UnreadableError, match="File name too long"):
         read_sound(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.parametrize("length", [1100, 4000])
+def test_a_long_path_is_read(tmp_path, length):
+    folder = tmp_path
+    while len(str(folder)) + 201 < length:
+        folder = folder / ("d" * 200)
+    folder.mkdir(parents=True)
+    path = folder / "a.wav"
+    path.write_bytes(written(tmp_path / "a.wav", EXACT["wav"]).read_bytes())
+    assert len(str(path)) > length - 210
+    np.testing.assert_array_equal(read_sound(path), SOUND)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files of a process")
+def test_no_file_stays_open(tmp_path):
+    good = written(tmp_path / "a.wav", EXACT["wav"])
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    read_sound(good)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(5):
+        read_sound(good)
+        refused(tmp_path / "bad.wav", "is not a sound file")
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_name_that_is_no_text_is_read(tmp_path):

@@ -87,6 +87,20 @@ def test_file_names_give_classes_and_find_the_same_sounds(tmp_path):
     assert len(list(tmp_path.rglob("*.int16"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("ending", "kind", "subtype"), [("opus", "OGG", "OPUS"), ("aifc", "AIFF", "ULAW"), ("wave", "WAV", "PCM_16")]
+)
+def test_less_common_endings_are_sounds(tmp_path, ending, kind, subtype):
+    for number in range(4):
+        path = tmp_path / "flat" / f"{number % 2}_ann_{number}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, tone(400, 1.2), 16_000, format=kind, subtype=subtype)
+    source = opened(tmp_path / "flat", tmp_path / "root", label_pattern=PATTERN)
+    assert (source.train_length, source.test_length) == (2, 2)
+    with pytest.raises(UsageError, match="has 0; --label-pattern finds classes in file names"):
+        opened(tmp_path / "flat", tmp_path / "root")
+
+
 def test_a_file_that_is_written_again_is_read_again(folder, tmp_path):
     before = opened(folder, tmp_path / "root").clips
     path = folder / "low" / "0.wav"

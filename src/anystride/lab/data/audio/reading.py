@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anystride.lab.data.audio.extent import extent
+from anystride.lab.data.audio.extent import Extent, extent
 from anystride.lab.data.audio.frontend import SAMPLE_RATE
 from anystride.lab.data.audio.resampling import RATES, resampled
 from anystride.lab.data.audio.wave import Floats, Samples, to_int16
@@ -70,8 +71,7 @@ def _read(path: Path, rate: int) -> Samples:
     if found.several:
         raise UnreadableError(path, "holds several sounds, one after another, of which the first alone could be read")
     try:
-        whole = os.fsencode(path) if found.at is None else io.BytesIO(_mended(path, found.at, found.number))
-        with ForwardFile(whole) as file:
+        with _opened(path, found) as content, ForwardFile(content, closefd=False) as file:
             own, announced, slack = file.samplerate, file.frames, _slack(path, file.format)
             mono = _decoded(file)
     except (soundfile.SoundFileError, RuntimeError, TypeError, MemoryError) as error:
@@ -88,6 +88,16 @@ def _read(path: Path, rate: int) -> Samples:
     if len(samples) == 0:
         raise UnreadableError(path, "holds no sound")
     return samples
+
+
+@contextmanager
+def _opened(path: Path, found: Extent) -> Iterator[int | io.BytesIO]:
+    """The file as a descriptor, because libsndfile takes no path above 1,023 bytes; or as bytes with its length."""
+    if found.at is not None:
+        yield io.BytesIO(_mended(path, found.at, found.number))
+        return
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 def _decoded(file: soundfile.SoundFile) -> Floats:
