@@ -18,7 +18,10 @@ from torch import Tensor
 from anystride.lab.errors import UsageError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".aiff", ".aif", ".au", ".w64", ".rf64", ".caf", ".mp3")
+SOUNDS = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc"),
+    *(".au", ".w64", ".rf64", ".caf", ".mp3"),
+)
 SERIES = (".npy", ".npz", ".csv")
 KINDS = {"image": IMAGES, "sound": SOUNDS, "series": SERIES}
 """Endings of the files of each kind, in small letters."""
@@ -184,7 +187,8 @@ class _Listing:
         names = tuple(sorted(found))
         if classes is None and len(names) < 2:
             layout = "one per group of --label-pattern" if self.pattern else "one folder each"
-            raise UsageError(f"--data needs at least two classes, {layout}, and {str(folder)!r} has {len(names)}")
+            hint = "" if self.pattern else "; --label-pattern finds classes in file names"
+            raise UsageError(f"--data needs at least two classes, {layout}, and {str(folder)!r} has {len(names)}{hint}")
         if classes is not None and (unknown := sorted(set(names) - set(classes))):
             raise UsageError(f"--data has classes in {folder.name}/ that train/ lacks: {', '.join(unknown)}")
         for name in classes or names:

@@ -13,7 +13,7 @@ pytest.importorskip("torchaudio", reason="needs the extra 'paper'")
 pytest.importorskip("soundfile", reason="needs the extra 'paper'")
 
 from anystride.lab.data.audio import birds, nsynth, open_audio, speech_commands
-from anystride.lab.data.audio.clips import FACTS, LENGTHS, SAMPLES, open_clips
+from anystride.lab.data.audio.clips import FACTS, LENGTHS, SAMPLES, VERSION, open_clips
 from anystride.lab.data.audio.prepared import fill
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
@@ -60,7 +60,10 @@ def test_a_damaged_cache_is_made_again_with_a_notice(files, tmp_path, capsys, na
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("facts", [[], {}, {"version": 2}, "text", None, {"version": 2, "clips": 3, "short": "x"}])
+OTHER_FACTS = [[], {}, {"version": VERSION}, "text", None, {"version": VERSION, "clips": 3, "short": "x"}]
+
+
+@pytest.mark.parametrize("facts", OTHER_FACTS)
 def test_facts_of_another_shape_are_damage(files, tmp_path, capsys, facts):
     clips = open_clips(files, tmp_path / "set", "set")
     (clips.folder / FACTS).write_text(json.dumps(facts))
@@ -199,4 +202,8 @@ def test_skip_bad_leaves_out_what_a_data_set_does_not_tolerate(tmp_path):
         open_audio(RunConfig(data="speech-commands"), tmp_path, False)
     source = open_audio(RunConfig(data="speech-commands", skip_bad=True), tmp_path, False)
     assert "1 unreadable clips left out" in source.counts
+    for path in (folder / "cat").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UsageError, match="no training clip of 'cat' can be read"):
+        open_audio(RunConfig(data="speech-commands", skip_bad=True), tmp_path, False)
     shutil.rmtree(folder)

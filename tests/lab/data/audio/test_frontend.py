@@ -40,6 +40,17 @@ def test_silence_is_zero_and_loud_is_finite():
     assert frontend(torch.full((1, RATE), 32767, dtype=torch.int16)).isfinite().all()
 
 
+def test_long_sounds_become_spectrograms_in_pieces(monkeypatch):
+    sound = torch.from_numpy(np.random.default_rng(0).normal(0, 1000, (11, RATE)).astype(np.int16))
+    frontend = LogMel()
+    whole, sizes = frontend(sound), []
+    mel = frontend.mel
+    monkeypatch.setattr("anystride.lab.data.audio.frontend.PIECE", 4)
+    monkeypatch.setattr(frontend, "mel", lambda samples: (sizes.append(len(samples)), mel(samples))[1])
+    torch.testing.assert_close(frontend(sound), whole, rtol=1e-5, atol=1e-5)
+    assert sizes == [4, 4, 3]
+
+
 def test_int16_and_float_agree():
     samples = tone(500)
     spectrogram = LogMel()

@@ -3,6 +3,9 @@
 import io
 import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +116,45 @@ def test_what_sox_writes_into_a_pipe_is_read(tmp_path):
     np.testing.assert_array_equal(read_sound(tmp_path / "a.wav"), SOUND[:-500])
 
 
+def flac_stream(path, samples=SOUND):
+    """A FLAC file as an encoder pipes it: neither length nor checksum in its header."""
+    content = bytearray(written(path, EXACT["flac"], samples).read_bytes())
+    facts = int.from_bytes(content[18:26], "big")
+    content[18:26] = (facts >> 36 << 36).to_bytes(8, "big")
+    content[26:42] = bytes(16)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_a_flac_stream_of_unknown_length_is_read_to_its_end(tmp_path, seconds):
+    samples = np.tile(SOUND[:RATE], seconds)
+    np.testing.assert_array_equal(read_sound(flac_stream(tmp_path / "a.flac", samples)), samples)
+
+
+def test_a_flac_stream_that_ends_within_a_block_is_refused(tmp_path):
+    path = flac_stream(tmp_path / "a.flac")
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(path, "is not a sound file|is cut off")
+
+
+def test_several_ogg_sounds_in_one_file_are_not_taken_for_one(tmp_path):
+    whole = written(tmp_path / "a.ogg", LOSSY["ogg"]).read_bytes()
+    (tmp_path / "two.ogg").write_bytes(whole + whole)
+    refused(tmp_path / "two.ogg", "several sounds, one after another")
+    (tmp_path / "tag.ogg").write_bytes(whole + b"TAG" + bytes(125_000))
+    assert len(read_sound(tmp_path / "tag.ogg")) == len(SOUND)
+    (tmp_path / "head.ogg").write_bytes(whole + whole[:20])
+    refused(tmp_path / "head.ogg", "is cut off")
+
+
+def test_integers_written_as_floats_are_refused_and_loud_floats_are_clipped(tmp_path):
+    sound = tone(440, 0.5).astype(np.float32)
+    refused(written(tmp_path / "a.wav", ("WAV", "FLOAT", "FILE"), sound * 2**15), "samples up to 16,384, where 1 is")
+    loud = read_sound(written(tmp_path / "b.wav", ("WAV", "FLOAT", "FILE"), sound * 4))
+    assert loud.max() == 2**15 - 1
+
+
 def test_an_empty_sound_before_other_chunks_is_no_stream(tmp_path):
     whole = written(tmp_path / "a.wav", EXACT["wav"], SOUND[:0]).read_bytes() + b"LIST" + struct.pack("<I", 4) + b"abcd"
     (tmp_path / "a.wav").write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])
@@ -147,6 +189,30 @@ def test_what_is_no_file_is_refused_and_does_not_hang(tmp_path):
     refused(tmp_path / "a\0b.wav".replace("\0", "\x00"), "is missing")
     with pytest.raises(UnreadableError, match="File name too long"):
         read_sound(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.parametrize("length", [1100, 4000])
+def test_a_long_path_is_read(tmp_path, length):
+    folder = tmp_path
+    while len(str(folder)) + 201 < length:
+        folder = folder / ("d" * 200)
+    folder.mkdir(parents=True)
+    path = folder / "a.wav"
+    path.write_bytes(written(tmp_path / "a.wav", EXACT["wav"]).read_bytes())
+    assert len(str(path)) > length - 210
+    np.testing.assert_array_equal(read_sound(path), SOUND)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files of a process")
+def test_no_file_stays_open(tmp_path):
+    good = written(tmp_path / "a.wav", EXACT["wav"])
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    read_sound(good)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(5):
+        read_sound(good)
+        refused(tmp_path / "bad.wav", "is not a sound file")
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_name_that_is_no_text_is_read(tmp_path):
@@ -196,6 +262,26 @@ def test_a_ratio_of_large_numbers_needs_no_large_table(monkeypatch, rate):
     monkeypatch.setattr("torchaudio.functional.resample", forbidden)
     assert table_size(rate, RATE) > LARGEST
     assert len(resampled(np.zeros(rate, dtype=np.float32), rate, RATE)) == RATE
+
+
+MEASURED = """
+import resource, sys
+import numpy as np
+from anystride.lab.data.audio.resampling import resampled
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resampled(np.zeros(8000, dtype=np.float32), 8000, 16000)
+resampled(np.zeros(8191, dtype=np.float32), 8191, 16000)
+before = used()
+for rate in (11127, 44099, 48001, 191999, 9999991):
+    resampled(np.zeros(rate, dtype=np.float32), rate, 16000)
+print((used() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes")
+def test_memory_does_not_grow_with_the_ratio():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", MEASURED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400, "MiB"
 
 
 def test_the_table_has_the_size_that_is_said():

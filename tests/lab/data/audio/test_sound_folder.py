@@ -18,6 +18,7 @@ import soundfile
 
 from anystride.lab.data.audio import spoken_digits
 from anystride.lab.data.audio.folder import read_inputs
+from anystride.lab.data.audio.frontend import FrontEnd
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.download import Remote
 from anystride.lab.errors import UsageError
@@ -84,6 +85,20 @@ def test_file_names_give_classes_and_find_the_same_sounds(tmp_path):
     assert speakers.classes == ("ann", "bob")
     assert speakers.clips.folder == source.clips.folder
     assert len(list(tmp_path.rglob("*.int16"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "subtype"), [("opus", "OGG", "OPUS"), ("aifc", "AIFF", "ULAW"), ("wave", "WAV", "PCM_16")]
+)
+def test_less_common_endings_are_sounds(tmp_path, ending, kind, subtype):
+    for number in range(4):
+        path = tmp_path / "flat" / f"{number % 2}_ann_{number}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, tone(400, 1.2), 16_000, format=kind, subtype=subtype)
+    source = opened(tmp_path / "flat", tmp_path / "root", label_pattern=PATTERN)
+    assert (source.train_length, source.test_length) == (2, 2)
+    with pytest.raises(UsageError, match="has 0; --label-pattern finds classes in file names"):
+        opened(tmp_path / "flat", tmp_path / "root")
 
 
 def test_a_file_that_is_written_again_is_read_again(folder, tmp_path):
@@ -172,6 +187,23 @@ def test_preprocessing_decides_what_a_file_looks_like(tmp_path):
     (tmp_path / "b.wav").write_bytes(b"")
     with pytest.raises(UsageError, match=r"b\.wav"):
         read_inputs(tmp_path / "b.wav", whole)
+
+
+BAD_VALUES = [
+    *(("sample_rate", value) for value in (0, -5, 10**9, 10**13, True)),
+    *(("samples", value) for value in (0, -1, 10**12)),
+    *(("window", True), ("hop", 0), ("fft", 2**40), ("bands", 10**9)),
+    *(("lowest", float("nan")), ("highest", float("inf"))),
+    *(("floor", value) for value in (0.0, -1.0, float("nan"))),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES)
+def test_damaged_preprocessing_is_one_line_and_costs_nothing(tmp_path, name, value):
+    path = write(tmp_path / "a.wav", tone(500, 2.0))
+    with pytest.raises(UsageError, match=f"preprocessing of sound: {name} must be from") as caught:
+        read_inputs(path, {**FrontEnd().to_json(), name: value})
+    assert "\n" not in str(caught.value)
 
 
 def write_digits(folder, indices=range(7)):

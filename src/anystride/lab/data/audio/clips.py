@@ -28,7 +28,7 @@ Integers = npt.NDArray[np.int64]
 Unreadable = list[tuple[Path, str]]
 """Files that cannot be read, each with the reason."""
 
-VERSION = 2
+VERSION = 3
 """Counts the ways in which files were turned into samples; part of a cache's name."""
 READERS = 8
 """Threads that read files, at most."""

@@ -7,7 +7,6 @@ other formats carry checksums that libsndfile reads.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,10 @@ CHUNKS = 10_000
 W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 PAGE = 65_307
 """The largest page of Ogg, in bytes."""
+HEAD = 27
+"""Bytes with which a page begins; the last one counts the sizes that follow."""
+FIRST_PAGE = 2
+"""The flag of the page that begins a stream."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Extent:
         missing: bytes that the header announces and the file lacks.
         at: where a header that does not know the length holds a number, None where it knows the length.
         number: what the number must be for all that is there to be read, as bytes.
+        several: whether one sound follows after another in an Ogg file.
     """
 
     missing: int = 0
     at: int | None = None
     number: bytes = b""
+    several: bool = False
 
     @property
     def cut_off(self) -> bool:
@@ -124,14 +129,21 @@ def _is_unknown(size: int) -> bool:
 
 
 def _of_pages(file: BinaryIO, length: int) -> Extent:
-    """Whether the last page of an Ogg file is all there."""
-    file.seek(max(0, length - PAGE - 1), os.SEEK_SET)
-    begin = file.tell()
-    tail = file.read()
-    last = tail.rfind(b"OggS")
-    head = tail[last : last + 27]
-    if last < 0 or len(head) < 27:
-        return Extent(missing=PAGE)
-    sizes = tail[last + 27 : last + 27 + head[26]]
-    end = begin + last + 27 + head[26] + sum(sizes)
-    return Extent(missing=PAGE if end > length or len(sizes) < head[26] else 0)
+    """Whether the last page of an Ogg file is all there, and whether all pages are of one sound."""
+    place, begun = 0, False
+    while place < length:
+        file.seek(place)
+        head = file.read(HEAD)
+        if head[:4] != b"OggS"[: len(head)]:
+            break  # something else behind the sound, such as a tag
+        sizes = file.read(head[HEAD - 1]) if len(head) == HEAD else b""
+        if len(head) < HEAD or len(sizes) < head[HEAD - 1]:
+            return Extent(missing=PAGE)
+        place += HEAD + len(sizes) + sum(sizes)
+        if place > length:
+            return Extent(missing=PAGE)
+        is_first = bool(head[5] & FIRST_PAGE)
+        if is_first and begun:
+            return Extent(several=True)
+        begun = begun or not is_first  # tracks that run side by side have their first pages next to each other
+    return Extent()

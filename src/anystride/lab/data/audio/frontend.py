@@ -29,6 +29,21 @@ FLOOR = 1e-5
 FRAMES = 1 + (SECOND - WINDOW) // HOP
 """Frames of one second, 98: frame i covers the samples 160 i to 160 i + 399."""
 
+RANGES: dict[str, tuple[float, float]] = {
+    "sample_rate": (1_000, 1_000_000),
+    "samples": (1, 100_000_000),
+    "window": (1, 1 << 20),
+    "hop": (1, 1 << 20),
+    "fft": (1, 1 << 20),
+    "bands": (1, 10_000),
+    "lowest": (0.0, 1e6),
+    "highest": (0.0, 1e6),
+    "floor": (1e-30, 1e30),
+}
+"""What the values of a `FrontEnd` may be that comes from a file. They are wide: they keep memory and numbers finite."""
+PIECE = 512
+"""Inputs that become spectrograms at a time: an hour of sound would need ten gigabytes at once."""
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -65,15 +80,19 @@ class FrontEnd:
         """The inverse of `to_json`.
 
         Raises:
-            UsageError: a value is missing or of another type, or is not known here.
+            UsageError: a value is missing, of another type or out of its range, or is not known here.
         """
         default = cls().to_json()
-        same = values.keys() == default.keys() and all(
-            isinstance(values[name], (int, float) if isinstance(value, float) else type(value))
-            for name, value in default.items()
-        )
-        if not same or values["kind"] != "sound":
+        if values.keys() != default.keys() or values["kind"] != "sound":
             raise UsageError(f"preprocessing of sound must have the values {default}, or others, got {dict(values)}")
+        for name, (lowest, highest) in RANGES.items():
+            value = values[name]
+            kinds = (int, float) if isinstance(default[name], float) else (int,)
+            if type(value) not in kinds or not lowest <= value <= highest:
+                raise UsageError(
+                    f"preprocessing of sound: {name} must be from {lowest:,} to {highest:,}, got {value!r}; "
+                    "the file that holds it is damaged"
+                )
         return cls(**{name: value for name, value in values.items() if name != "kind"})
 
 
@@ -106,6 +125,10 @@ class LogMel:
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> Tensor:
         """`waveforms` (N, samples), int16 or float in [-1, 1], at 16 kHz, at least 25 ms long."""
+        pieces = [self._spectrograms(piece) for piece in waveforms.split(PIECE)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _spectrograms(self, waveforms: Tensor) -> Tensor:
         samples = waveforms.float()
         if waveforms.dtype == torch.int16:
             samples = samples / 2**15

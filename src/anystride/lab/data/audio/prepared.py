@@ -48,4 +48,6 @@ def fill(folder: Path, write: Callable[[Path], None], damage: Callable[[Path], s
                 write(new)
                 new.rename(folder)
     except OSError as error:
-        raise UsageError(f"--root must be a folder with room that can be written to: {error}") from error
+        raise UsageError(
+            f"--root must be a folder with room that can be written to, or set ANYSTRIDE_DATA to one: {error}"
+        ) from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anystride.lab.data.audio.extent import extent
+from anystride.lab.data.audio.extent import Extent, extent
 from anystride.lab.data.audio.frontend import SAMPLE_RATE
 from anystride.lab.data.audio.resampling import RATES, resampled
 from anystride.lab.data.audio.wave import Floats, Samples, to_int16
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 16
 """Samples of each channel that are decoded at a time: a header that lies about the length costs no memory."""
-
-
 FRAME = 1152
 """Samples of one frame of MP3: encoders count those at both ends differently."""
+UNKNOWN = 2**62
+"""From here on libsndfile's count of samples means that the file does not tell it."""
+LOUDEST = 16.0
+"""The largest sample of floats; 1 is full scale. Above are integers that somebody wrote as floats."""
 
 
 class UnreadableError(UsageError):
@@ -39,11 +42,13 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Samples:
     """The sound of a file: int16, mono (the mean of the channels), resampled to `rate`, (samples,).
 
     Reads what libsndfile reads, among it wav of all kinds (RIFF, RIFX, RF64, W64; integers of 8 to 32 bits and floats),
-    FLAC, Ogg, AIFF and MP3, any number of channels and rates from 1 kHz to 10 MHz. A wav file that was written into a
-    pipe, and does not know its length, is read to its end. Mono wav with 16 bits and `rate` comes back bit for bit.
+    FLAC, Ogg, AIFF and MP3, any number of channels and rates from 1 kHz to 10 MHz. A wav or FLAC file that was written
+    into a pipe, and does not know its length, is read to its end. Floats above 1 are clipped. Mono wav with 16 bits and
+    `rate` comes back bit for bit.
 
     Raises:
-        UnreadableError: the file is missing, empty, cut off, no sound file, or has a sample that is no number.
+        UnreadableError: the file is missing, empty, cut off, no sound file, several sounds in one Ogg file, or has a
+            sample that is no number or far above full scale.
     """
     try:
         if not path.is_file():
@@ -58,26 +63,41 @@ def read_sound(path: Path, rate: int = SAMPLE_RATE) -> Samples:
 def _read(path: Path, rate: int) -> Samples:
     import soundfile
 
+    from anystride.lab.data.audio.forward import ForwardFile
+
     found = extent(path)
     if found.cut_off:
         raise UnreadableError(path, "is cut off")
+    if found.several:
+        raise UnreadableError(path, "holds several sounds, one after another, of which the first alone could be read")
     try:
-        whole = os.fsencode(path) if found.at is None else io.BytesIO(_mended(path, found.at, found.number))
-        with soundfile.SoundFile(whole) as file:
+        with _opened(path, found) as content, ForwardFile(content, closefd=False) as file:
             own, announced, slack = file.samplerate, file.frames, _slack(path, file.format)
             mono = _decoded(file)
     except (soundfile.SoundFileError, RuntimeError, TypeError, MemoryError) as error:
         raise UnreadableError(path, "is not a sound file that can be read") from error
-    if len(mono) < announced - slack:
+    if announced < UNKNOWN and len(mono) < announced - slack:
         raise UnreadableError(path, "is cut off")
     if not np.isfinite(mono).all():
         raise UnreadableError(path, "has samples that are no numbers (NaN or infinite)")
+    if (peak := np.abs(mono).max(initial=0.0)) > LOUDEST:
+        raise UnreadableError(path, f"has samples up to {peak:,.0f}, where 1 is full scale")
     if not RATES[0] <= own <= RATES[1]:
         raise UnreadableError(path, f"has {own:,} samples per second, and {RATES[0]:,} to {RATES[1]:,} can be read")
     samples = to_int16(resampled(mono, own, rate))
     if len(samples) == 0:
         raise UnreadableError(path, "holds no sound")
     return samples
+
+
+@contextmanager
+def _opened(path: Path, found: Extent) -> Iterator[int | io.BytesIO]:
+    """The file as a descriptor, because libsndfile takes no path above 1,023 bytes; or as bytes with its length."""
+    if found.at is not None:
+        yield io.BytesIO(_mended(path, found.at, found.number))
+        return
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 def _decoded(file: soundfile.SoundFile) -> Floats:

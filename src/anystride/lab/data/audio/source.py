@@ -47,6 +47,10 @@ class AudioSource(Source):
         self.heads = {task: tuple(classes)}
         self.preprocessing = FrontEnd().to_json()
         self.train, self.test = (_kept(clips, split) for split in (train, test))
+        if lost := sorted(set(train.labels.tolist()) - set(self.train.labels.tolist())):
+            raise UsageError(
+                f"--data {task}: no training clip of {classes[lost[0]]!r} can be read; unpack or download them again"
+            )
         for name, split in (("training", self.train), ("test", self.test)):
             if len(split.rows) == 0:
                 raise UsageError(f"--data {task}: there is no {name} clip; unpack or download the data set again")
