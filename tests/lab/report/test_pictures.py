@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.models.registry import ARCHITECTURES
-from anystride.lab.report import examples, gallery, pictures
+from anystride.lab.report import examples, figure, gallery, maps, pictures
 from anystride.lab.report.fonts import can_show, shown
 from anystride.lab.report.terminal import group
 from anystride.lab.run.defaults import STRIDES
@@ -45,22 +46,22 @@ def strict() -> Iterator[None]:
 
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """All texts of each figure that is saved, by the picture's name; texts must lie inside of it."""
+    """All texts of each figure that is saved, by the picture's name; titles, labels and legends must lie inside."""
     found: dict[str, list[str]] = {}
-    save = pictures.save_figure
+    save = figure.save_figure
 
-    def inspected(figure: Figure, path: Path) -> None:
-        figure.canvas.draw()
-        for legend in figure.legends:
-            box, page = legend.get_window_extent(), figure.bbox
-            assert box.x0 >= page.x0
-            assert box.x1 <= page.x1
-            assert box.y0 >= page.y0
-        found[path.name] = [text.get_text() for text in figure.findobj(match=lambda each: hasattr(each, "get_text"))]
-        save(figure, path)
+    def inspected(drawn: Figure, path: Path) -> None:
+        save(drawn, path)
+        page = drawn.bbox
+        panels = [text for panel in drawn.axes for text in (panel.title, panel.xaxis.label, panel.yaxis.label)]
+        for text in [*panels, *drawn.texts, *(text for legend in drawn.legends for text in legend.get_texts())]:
+            box = text.get_window_extent()
+            outside = box.x0 < page.x0 - 1 or box.x1 > page.x1 + 1 or box.y0 < page.y0 - 1 or box.y1 > page.y1 + 1
+            assert not text.get_text() or not outside, text
+        found[path.name] = [text.get_text() for text in drawn.findobj(Text) if isinstance(text, Text)]
 
-    monkeypatch.setattr(pictures, "save_figure", inspected)
-    monkeypatch.setattr(examples, "save_figure", inspected)
+    for module in (pictures, examples, maps):
+        monkeypatch.setattr(module, "save_figure", inspected)
     return found
 
 
@@ -72,15 +73,16 @@ def test_every_network_has_its_pictures(model: str, tmp_path: Path, texts: dict[
     drawn = gallery.draw_run(run(config, tmp_path), tmp_path, None, problems.append)
     assert problems == []
     names = {path.name for path in drawn}
-    assert names == {"strides.png", "windows.png", "examples.png"} | ({"maps.png"} if model == "resnet18" else set())
+    assert names == {"strides.png", "windows.png", "examples.png", "maps.png"}
     assert all(width_of(path) > 300 for path in drawn)
     count, axes = len(config.strides), ARCHITECTURES[model].axes
     assert {f"stride {number}" for number in range(1, count + 1)} | set(axes) <= set(texts["strides.png"])
     assert f"stride {count + 1}" not in texts["strides.png"]
     for number in range(1, count + 1):
-        assert all(any(text.startswith(f"{number}, {axis}: ") for text in texts["windows.png"]) for axis in axes)
+        assert all(any(text.startswith(f"stride {number}, {axis}: ") for text in texts["windows.png"]) for axis in axes)
     source = open_source(config)
     assert set(source.classes) <= set(texts["examples.png"])
+    assert any(text.startswith("✗ ") and text[2:] in source.classes for text in texts["examples.png"])
     assert ("spectrogram" in " ".join(texts["examples.png"])) == (model == "audio")
 
 
@@ -128,7 +130,7 @@ def test_names_in_any_script_are_shown_or_numbered(tmp_path: Path, texts: dict[s
     sheet = examples.Sheet(images, list(range(6)), [0, 1, 2, 3, 4, 0], classes)
     examples.draw(sheet, tmp_path / "examples.png")
     assert "✗ " + names[0] in texts["examples.png"]
-    assert "Test examples: class above, prediction below; 5 of 6 right" in texts["examples.png"]
+    assert "Test images: class above, prediction below; 5 of 6 right" in texts["examples.png"]
 
 
 def test_photographs_are_shown_as_they_were(tmp_path: Path) -> None:
