@@ -98,9 +98,7 @@ def demonstrate(demo: Demo, console: Console) -> int:
     console.print(results_table(groups))
     console.print(NOT_A_RESULT if demo.quick else summary(groups), highlight=False)
     if demo.seeds == 1 and not demo.quick:
-        console.print(
-            "One seed: differences of a few points may be chance; --seeds 3 shows the spread.", highlight=False
-        )
+        console.print(ONE_SEED, highlight=False)
     pictures = draw_demo(groups, demo.folder, partial(console.print, highlight=False, markup=False))
     console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from anystride.lab.files import replacing
+from anystride.lab.report.fonts import families, shown
+from anystride.lab.report.pictures import save_figure
 
 CELL, SMALLEST, LARGEST = 0.4, 3.0, 16.0
 """Inches: of a class, and of the whole matrix at least and at most."""
@@ -46,7 +46,8 @@ def draw(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str, p
     step = max(1, int(np.ceil(SMALLEST_FONT / (0.9 * points))))
     font = min(FONT, max(SMALLEST_FONT, 0.9 * points * step))
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    names = [_short(name) for name in classes]
+    names = shown(classes, LONGEST)
+    plt.rcParams["font.family"] = list(families())
     margin = 0.6 + 0.6 * font * max(map(len, names)) / 72
     figure, panel = plt.subplots(figsize=(side + margin + 1.2, side + margin + 0.4), layout="constrained", dpi=150)
     image = panel.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -60,13 +61,7 @@ def draw(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str, p
     bar = figure.colorbar(image, ax=panel, shrink=min(0.9, 4 / side), ticks=[0, 0.05, 0.25, 0.5, 1])
     bar.ax.set_yticklabels(["0", "5 %", "25 %", "50 %", "100 %"])
     bar.set_label("share of the class's examples")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a font may lack characters of a class's name
-            with replacing(path) as unfinished:
-                figure.savefig(unfinished, format="png")
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)
 
 
 def _write_numbers(panel: Axes, confusion: npt.NDArray[np.int64], shares: npt.NDArray[np.float64], size: float) -> None:
@@ -74,9 +69,3 @@ def _write_numbers(panel: Axes, confusion: npt.NDArray[np.int64], shares: npt.ND
         if number:
             colour = "white" if shares[row, column] > 0.4 else "black"
             panel.text(column, row, f"{number:,}", ha="center", va="center", color=colour, fontsize=size)
-
-
-def _short(name: str) -> str:
-    """A name of which matplotlib makes no formula, cut where it is too long."""
-    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
-    return name.replace("$", r"\$")

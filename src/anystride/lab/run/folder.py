@@ -22,7 +22,8 @@ BEST = "best.ckpt"
 CONFIGURATION = "configuration.json"
 LOG = "tensorboard"
 MADE_OF_IT = (
-    "strides.png", "windows.png", "maps.png", "examples.png", "model.onnx", "model.pt2", "predictions.*", "evaluation-*",
+    "strides.png", "windows.png", "maps.png", "examples.png", "model.onnx", "model.pt2", "predictions.*",
+    "evaluation-*",
 )  # fmt: skip
 """What commands add to a run's folder later; it would be taken for that of a new run."""
 

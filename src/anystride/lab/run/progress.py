@@ -78,7 +78,7 @@ class Display:
     def _shown(self) -> RenderableType:
         """The bars, each above the strides of its run."""
         parts: list[RenderableType] = []
-        for task in self.progress.tasks:
+        for task in list(self.progress.tasks):
             parts.append(self.progress.make_tasks_table([task]))
             if strides := self.strides.get(str(task.fields["run"])):
                 parts.append(Text(f"  strides {strides}", style="dim", no_wrap=True, overflow="ellipsis"))
@@ -96,6 +96,8 @@ class Display:
         if update.status:
             self.progress.update(bar, status=update.status)
             self.strides[update.run] = update.strides
+        if update.status and update.done >= update.total:
+            self.progress.remove_task(self.bars.pop(update.run))  # what came out is printed by who made the run
         if update.status and not self.console.is_terminal:
             strides = f"  strides {update.strides}" if update.strides else ""
             self.print_line(f"{update.run}  {update.epoch}  {update.status}{strides}  {update.seconds:.0f} s")

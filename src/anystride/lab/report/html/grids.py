@@ -97,11 +97,13 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
         f"<p>{escape(RECIPES[table.request.recipe].source)}. {len(found)} of {len(grid.runs)} runs.</p>",
     ]
     if grid.stands_in_for:
-        warning = f"{grid.note} Published values are those of {grid.stands_in_for}, for orientation only."
+        warning = grid.note
+        if any(cell.published for cell in grid.cells):
+            warning += f" Published values are those of {grid.stands_in_for}, for orientation only."
         parts.append(f'<p class="note">{escape(warning)}</p>')
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
-    protocol = "the stand-in's" if grid.stands_in_for else "the paper's"
+    protocol = "the stand-in's" if grid.dataset == RECIPES[table.request.recipe].stand_in else "the paper's"
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
     parts += _costs(grid, record_of)
     if found:
