@@ -91,7 +91,7 @@ def draw(sheet: Sheet, path: Path) -> None:
     count = len(sheet.images)
     rows = -(-count // COLUMNS[sheet.kind])
     columns = -(-count // rows)
-    figure, axes = new_figure(rows, columns, panel=(WIDTHS[sheet.kind], 1.75), least=6.5)
+    figure, axes = new_figure(rows, columns, panel=(WIDTHS[sheet.kind], 1.85), least=6.5, gap=0.08)
     for panel in axes.flat[count:]:
         panel.axis("off")
     for panel, image, label, guess in zip(axes.flat, sheet.images, sheet.labels, sheet.guesses, strict=False):

@@ -30,17 +30,34 @@ STYLE: Any = {  # matplotlib types the keys one by one
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
+GAP = 0.04
+"""Inches above and below a row of panels."""
 ENTRY, LINE = 1.3, 0.18
 """Inches of an entry of a legend: width and height."""
 
 
 def new_figure(
-    rows: int, columns: int, panel: tuple[float, float], least: float = 0.0, **options: Any
+    rows: int, columns: int, panel: tuple[float, float], least: float = 0.0, gap: float = GAP, **options: Any
 ) -> tuple[Figure, npt.NDArray[Any]]:
-    """A figure of `rows` x `columns` panels of `panel` (width, height) inches, at least `least` inches wide."""
+    """A figure of panels.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        panel: (width, height) of each, in inches.
+        least: inches that the figure is wide at least.
+        gap: inches that are free above and below each row.
+        options: of `plt.subplots`.
+
+    Returns:
+        The figure, and its panels as (rows, columns).
+    """
     plt.rcParams.update(STYLE)
     size = (max(least, panel[0] * columns), panel[1] * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(h_pad=gap)
     return figure, axes
 
 

@@ -24,7 +24,7 @@ REGULAR = (400, "normal", "regular", "book")
 """Weights of fonts: of others, matplotlib warns."""
 LONGEST = 18
 """Characters of a name in a picture."""
-NOTE = "class N: no installed font has the letters of its name"
+NOTE = "class N is the Nth of the classes in record.json: no installed font has the letters of its name"
 """What to write beside names of which `shown` made numbers."""
 SHAPES_LETTERS = hasattr(ft2font, "__libraqm_version__")
 """Whether matplotlib joins letters and writes from right to left where a script asks for it; before 3.11 it cannot."""

@@ -111,10 +111,10 @@ def _drawn(work: Work, folder: Path, report: Report) -> list[Path]:
             draw(folder / name)
             made.append(folder / name)
         except maps.LeftOutError as reason:
-            report(f"The picture {name} is left out: {reason}.")
+            report(f"picture {name} is left out: {reason}")
         except Exception as error:  # whatever a picture fails with, the run and the other pictures stay
             lines = str(error).splitlines() or [""]
-            report(f"The picture {name} could not be drawn ({type(error).__name__}: {lines[0]}).")
+            report(f"picture {name} could not be drawn: {type(error).__name__}: {lines[0]}")
     return made
 
 
