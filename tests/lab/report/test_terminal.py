@@ -1,10 +1,15 @@
 """Records become groups, groups a sentence: computed, for good and for bad news."""
 
+import io
+import re
+
+import pytest
 from rich.console import Console
 
 from anystride.lab.report.terminal import group, results_table, summary
 from anystride.lab.report.text import sizes_text, strides_text
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.defaults import STRIDES
 from anystride.lab.run.record import Record
 
 from ..records import fabricated
@@ -46,6 +51,34 @@ def test_the_table_shows_strides_and_sizes() -> None:
     text = console.export_text()
     assert "(3, 2, 3)" in text
     assert "32, 16x12, 8, 4" in text
+
+
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet-b0", "audio"])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_eighty_columns_lose_nothing(model: str, seeds: int) -> None:
+    sizes = [[224, 224], [112, 112], [56, 56], [28, 28], [14, 14]]
+    records = [
+        fabricated(
+            RunConfig(model=model, method=method, strides=STRIDES[model], seed=seed),
+            accuracy=0.5 + 0.3 * seed / seeds,
+            multiply_accumulates=123_456_789_000,
+            map_sizes=sizes,
+        )
+        for seed in range(seeds)
+        for method in ("strided", "spectral", "average", "outer", "inner", "cosine")
+    ]
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(results_table(group(records)))
+    text = console.export_text()
+    assert "…" not in text
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert {line.rstrip()[-1] for line in lines[1:]} <= set("┓┃┩│┤┘")
+    assert len(re.findall(r"123,456\.8", text)) == 6
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert re.sub(r"\s", "", "".join(row[5] for row in rows)) == "224,112,56,28,14" * 6
+    shown = re.sub(r"\s", "", "".join(row[4] for row in rows))
+    assert shown == "".join(strides_text(record.strides).replace(" ", "") for record in records[:6])
 
 
 def test_numbers_for_people() -> None:

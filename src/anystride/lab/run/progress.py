@@ -18,7 +18,7 @@ from anystride.lab.report.text import shortened, strides_text
 from anystride.lab.run.training import Classifier, strides_of
 
 LONGEST, SHORTEST = 30, 10
-"""Characters of a run's name beside its bar, on wide and on narrow terminals; of a longer one the middle is left out."""
+"""Characters of a name beside its bar, on wide and on narrow terminals; of longer ones the middle is left out."""
 BESIDE = 53
 """Columns that bar, epoch, loss, accuracy and time take."""
 LINE = 120
