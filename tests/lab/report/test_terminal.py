@@ -2,12 +2,15 @@
 
 import io
 import re
+from argparse import Namespace
 
 import pytest
 from rich.console import Console
 
+from anystride.lab.commands import paper
+from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.report.terminal import group, results_table, summary
-from anystride.lab.report.text import sizes_text, strides_text
+from anystride.lab.report.text import duration_text, sizes_text, strides_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.defaults import STRIDES
 from anystride.lab.run.record import Record
@@ -79,6 +82,30 @@ def test_eighty_columns_lose_nothing(model: str, seeds: int) -> None:
     assert re.sub(r"\s", "", "".join(row[5] for row in rows)) == "224,112,56,28,14" * 6
     shown = re.sub(r"\s", "", "".join(row[4] for row in rows))
     assert shown == "".join(strides_text(record.strides).replace(" ", "") for record in records[:6])
+
+
+def test_the_list_of_recipes_loses_nothing_in_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(record=True, width=80, file=io.StringIO())
+    monkeypatch.setattr(paper, "console", lambda: screen)
+    paper.execute(Namespace(recipe="list"))
+    text = screen.export_text()
+    assert "…" not in text
+    for recipe in RECIPES.values():
+        assert all(name in text for name in (recipe.name, *recipe.datasets))
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        (0.01, "36 s"),
+        (0.5, "30 minutes"),
+        (3.31, "about 3.3 hours"),
+        (300, "about 12 days"),
+        (1400057.7, "about 160 years"),
+    ],
+)
+def test_durations_for_people(hours: float, expected: str) -> None:
+    assert duration_text(3600 * hours) == expected
 
 
 def test_numbers_for_people() -> None:
