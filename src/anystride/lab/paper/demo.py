@@ -23,8 +23,8 @@ STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0)
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
 
 NOT_A_RESULT = (
-    "With --quick the networks are too small and train too briefly to learn, and which method comes first here is noise: "
-    "the same command without --quick compares them, in about six minutes on two cores."
+    "With --quick the networks are too small and train too briefly to learn, and which method comes first here is "
+    "noise: the same command without --quick compares them, in about six minutes on two cores."
 )
 ONE_SEED = "One seed: differences of a few points may be chance; --seeds 3 shows the spread."
 SEVERAL = "{} seeds: differences that are not much larger than the deviations (±) may be chance."
