@@ -1,10 +1,18 @@
 """Records become groups, groups a sentence: computed, for good and for bad news."""
 
+import io
+import re
+from argparse import Namespace
+
+import pytest
 from rich.console import Console
 
+from anystride.lab.commands import paper
+from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.report.terminal import group, results_table, summary
-from anystride.lab.report.text import sizes_text, strides_text
+from anystride.lab.report.text import duration_text, sizes_text, strides_text
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.defaults import STRIDES
 from anystride.lab.run.record import Record
 
 from ..records import fabricated
@@ -46,6 +54,58 @@ def test_the_table_shows_strides_and_sizes() -> None:
     text = console.export_text()
     assert "(3, 2, 3)" in text
     assert "32, 16x12, 8, 4" in text
+
+
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet-b0", "audio"])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_eighty_columns_lose_nothing(model: str, seeds: int) -> None:
+    sizes = [[224, 224], [112, 112], [56, 56], [28, 28], [14, 14]]
+    records = [
+        fabricated(
+            RunConfig(model=model, method=method, strides=STRIDES[model], seed=seed),
+            accuracy=0.5 + 0.3 * seed / seeds,
+            multiply_accumulates=123_456_789_000,
+            map_sizes=sizes,
+        )
+        for seed in range(seeds)
+        for method in ("strided", "spectral", "average", "outer", "inner", "cosine")
+    ]
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(results_table(group(records)))
+    text = console.export_text()
+    assert "…" not in text
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert {line.rstrip()[-1] for line in lines[1:]} <= set("┓┃┩│┤┘")
+    assert len(re.findall(r"123,456\.8", text)) == 6
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert re.sub(r"\s", "", "".join(row[5] for row in rows)) == "224,112,56,28,14" * 6
+    shown = re.sub(r"\s", "", "".join(row[4] for row in rows))
+    assert shown == "".join(strides_text(record.strides).replace(" ", "") for record in records[:6])
+
+
+def test_the_list_of_recipes_loses_nothing_in_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(record=True, width=80, file=io.StringIO())
+    monkeypatch.setattr(paper, "console", lambda: screen)
+    paper.execute(Namespace(recipe="list"))
+    text = screen.export_text()
+    assert "…" not in text
+    for recipe in RECIPES.values():
+        assert all(name in text for name in (recipe.name, *recipe.datasets))
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        (0.01, "36 s"),
+        (0.5, "30 minutes"),
+        (3.31, "about 3.3 hours"),
+        (300, "about 12 days"),
+        (1400057.7, "about 160 years"),
+    ],
+)
+def test_durations_for_people(hours: float, expected: str) -> None:
+    assert duration_text(3600 * hours) == expected
 
 
 def test_numbers_for_people() -> None:

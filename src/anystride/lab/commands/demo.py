@@ -25,7 +25,7 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="see that it works; numbers mean nothing",
+        help="see that it works, in about a minute: networks too small to learn, whose numbers mean nothing",
     )
     parser.add_argument("--seeds", type=whole(1), default=1, metavar="N", help="runs per method and start (default 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default runs/demo, with --quick runs/demo-quick")

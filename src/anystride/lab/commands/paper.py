@@ -104,11 +104,17 @@ def _dataset(recipe: Recipe, given: str) -> str:
 
 
 def _list() -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 
-    table = Table("recipe", "what", "where in the paper", "data sets (the last one stands in)", "or a folder of")
+    table = Table(
+        "recipe",
+        Column("what", overflow="fold"),
+        Column("in the paper", overflow="fold"),
+        Column("data sets; the last stands in", width=len("nsynth-instrument,")),
+        Column("or your own", width=len("images")),
+    )
     for recipe in RECIPES.values():
         table.add_row(recipe.name, recipe.title, recipe.source, ", ".join(recipe.datasets), f"{recipe.kind}s")
     for measurement in MEASUREMENTS.values():

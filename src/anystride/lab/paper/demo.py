@@ -23,10 +23,11 @@ STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0)
 """The paper's baseline and, of its six starts, the one from which strided convolutions fall furthest (Table 3)."""
 
 NOT_A_RESULT = (
-    "These networks are too small and train too briefly to learn: which method comes first here is noise, and says "
-    "nothing of the methods. Without --quick they learn, in about six minutes on two cores."
+    "With --quick the networks are too small and train too briefly to learn, and which method comes first here is "
+    "noise: the same command without --quick compares them, in about six minutes on two cores."
 )
 ONE_SEED = "One seed: differences of a few points may be chance; --seeds 3 shows the spread."
+SEVERAL = "{} seeds: differences that are not much larger than the deviations (±) may be chance."
 AGAIN = "The same command tries them again; the others are kept."
 
 
@@ -97,8 +98,8 @@ def demonstrate(demo: Demo, console: Console) -> int:
     console.print()
     console.print(results_table(groups))
     console.print(NOT_A_RESULT if demo.quick else summary(groups), highlight=False)
-    if demo.seeds == 1 and not demo.quick:
-        console.print(ONE_SEED, highlight=False)
+    if not demo.quick:
+        console.print(ONE_SEED if demo.seeds == 1 else SEVERAL.format(demo.seeds), highlight=False)
     pictures = draw_demo(groups, demo.folder, partial(console.print, highlight=False, markup=False))
     console.print(f"{len(jobs)} runs in {time.perf_counter() - started:.0f} s. Pictures:", highlight=False)
     for picture in pictures:

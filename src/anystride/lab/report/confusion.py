@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from anystride.lab.report.fonts import families, shown
-from anystride.lab.report.pictures import save_figure
+from anystride.lab.report.figure import save_figure
+from anystride.lab.report.fonts import note, shown
 
 CELL, SMALLEST, LARGEST = 0.4, 3.0, 16.0
 """Inches: of a class, and of the whole matrix at least and at most."""
@@ -47,10 +43,10 @@ def draw(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str, p
     font = min(FONT, max(SMALLEST_FONT, 0.9 * points * step))
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     names = shown(classes, LONGEST)
-    plt.rcParams["font.family"] = list(families())
     margin = 0.6 + 0.6 * font * max(map(len, names)) / 72
     figure, panel = plt.subplots(figsize=(side + margin + 1.2, side + margin + 0.4), layout="constrained", dpi=150)
     image = panel.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    panel.grid(False)
     panel.set_xticks(range(0, count, step), names[::step], rotation=90, fontsize=font)
     panel.set_yticks(range(0, count, step), names[::step], fontsize=font)
     panel.set_xlabel("class that the network says")
@@ -61,6 +57,8 @@ def draw(confusion: npt.NDArray[np.int64], classes: Sequence[str], title: str, p
     bar = figure.colorbar(image, ax=panel, shrink=min(0.9, 4 / side), ticks=[0, 0.05, 0.25, 0.5, 1])
     bar.ax.set_yticklabels(["0", "5 %", "25 %", "50 %", "100 %"])
     bar.set_label("share of the class's examples")
+    if text := note(classes):
+        figure.supxlabel(text, fontsize=8)
     save_figure(figure, path)
 
 

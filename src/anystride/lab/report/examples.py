@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,9 @@ from torch import Tensor
 from anystride.lab.data.images import displayed as without_normalisation
 from anystride.lab.data.source import Source
 from anystride.lab.models.registry import ARCHITECTURES, SOUND_AXES
-from anystride.lab.report.fonts import shown
-from anystride.lab.report.pictures import new_figure, save_figure
+from anystride.lab.report.colours import stride_colour
+from anystride.lab.report.figure import new_figure, save_figure
+from anystride.lab.report.fonts import note, shown
 from anystride.lab.run.config import RunConfig
 
 MOST = 60
@@ -26,8 +27,13 @@ TWICE = 10
 """Classes up to which two examples of each are shown."""
 SEARCHED = 2048
 """Test examples that are looked through for all classes."""
-COLUMNS = 10
 RIGHT, WRONG = "#0072B2", "#D55E00"
+
+Kind = Literal["image", "spectrogram", "series"]
+COLUMNS: dict[Kind, int] = {"image": 10, "spectrogram": 8, "series": 4}
+"""Examples side by side at most."""
+WIDTHS: dict[Kind, float] = {"image": 1.35, "spectrogram": 1.7, "series": 2.6}
+"""Inches of an example."""
 
 Array = npt.NDArray[Any]
 
@@ -41,14 +47,14 @@ class Sheet:
         labels: the number of the class of each.
         guesses: the number of the class that the network says.
         classes: names of all classes.
-        is_sound: whether the images are spectrograms.
+        kind: what the images are.
     """
 
     images: Sequence[Array]
     labels: Sequence[int]
     guesses: Sequence[int]
     classes: Sequence[str]
-    is_sound: bool = False
+    kind: Kind = "image"
 
 
 def chosen(source: Source) -> Tensor:
@@ -60,52 +66,66 @@ def chosen(source: Source) -> Tensor:
     return torch.cat(found)[:MOST]
 
 
+def kind_of(config: RunConfig) -> Kind:
+    """What the inputs of a run are."""
+    axes = ARCHITECTURES[config.model].axes
+    if len(axes) == 1:
+        return "series"
+    return "spectrogram" if axes == SOUND_AXES else "image"
+
+
 def displayed(inputs: Tensor, source: Source, config: RunConfig) -> list[Array]:
     """Inputs (N, C, ...) as they are shown: images in [0, 1] as they were before they were normalised."""
-    if inputs.ndim == 3:
+    kind = kind_of(config)
+    if kind == "series":
         return list(inputs.numpy())
-    if ARCHITECTURES[config.model].axes != SOUND_AXES and "mean" in source.preprocessing:
+    if kind == "image" and "mean" in source.preprocessing:
         inputs = without_normalisation(inputs, source.preprocessing)
     arrays = inputs.permute(0, 2, 3, 1).numpy()
-    return [array[..., 0] if array.shape[-1] == 1 else array for array in arrays]
+    return [array if array.shape[-1] == 3 else array[..., 0] for array in arrays]
 
 
 def draw(sheet: Sheet, path: Path) -> None:
-    """Draw a sheet: the class above each example, and below it "✓" or what the network says instead."""
-    names = shown(sheet.classes, longest=14)
-    columns = min(5 if _is_series(sheet.images[0]) else COLUMNS, len(sheet.images))
-    rows = -(-len(sheet.images) // columns)
-    width = 1.35 if columns == COLUMNS else 2.4
-    figure, axes = new_figure(rows, columns, panel=(max(width, 3.4 / columns), 1.65))
-    for panel in axes.flat[len(sheet.images) :]:
+    """Draw a sheet: the class above each example, what the network says below it, with "✓" or "✗"."""
+    names = shown(sheet.classes, longest=34, width=18)
+    count = len(sheet.images)
+    rows = -(-count // COLUMNS[sheet.kind])
+    columns = -(-count // rows)
+    figure, axes = new_figure(rows, columns, panel=(WIDTHS[sheet.kind], 1.85), least=6.5, gap=0.08)
+    for panel in axes.flat[count:]:
         panel.axis("off")
     for panel, image, label, guess in zip(axes.flat, sheet.images, sheet.labels, sheet.guesses, strict=False):
-        _draw_one(panel, image, sheet.is_sound)
-        right = label == guess
+        draw_input(panel, image, sheet.kind)
         panel.set_title(names[label], fontsize=8)
-        text, colour = ("✓", RIGHT) if right else (f"✗ {names[guess]}", WRONG)
-        panel.set_xlabel(text, fontsize=8, color=colour)
-    count = sum(label == guess for label, guess in zip(sheet.labels, sheet.guesses, strict=True))
-    what = "spectrograms (time runs to the right)" if sheet.is_sound else "examples"
-    figure.suptitle(f"Test {what}: class above, prediction below; {count} of {len(sheet.labels)} right", fontsize=10)
+        mark, colour = ("✓", RIGHT) if label == guess else ("✗", WRONG)
+        panel.set_xlabel(f"{mark} {names[guess]}", fontsize=8, color=colour)
+    figure.suptitle(_title(sheet), fontsize=10)
+    if text := note(sheet.classes):
+        figure.supxlabel(text, fontsize=8)
     save_figure(figure, path)
 
 
-def _is_series(image: Array) -> bool:
-    return image.ndim == 2 and bool(image.shape[0] < 8 and image.shape[1] > 4 * image.shape[0])
+def _title(sheet: Sheet) -> str:
+    right = sum(label == guess for label, guess in zip(sheet.labels, sheet.guesses, strict=True))
+    seen, every = len(set(sheet.labels)), len(sheet.classes)
+    what = {"image": "images", "spectrogram": "spectrograms (time runs to the right)", "series": "series"}[sheet.kind]
+    text = f"Test {what}: class above, prediction below; {right} of {len(sheet.labels)} right"
+    return text if seen == every else f"{text}\n{seen} of {every} classes are shown"
 
 
-def _draw_one(panel: Axes, image: Array, is_sound: bool) -> None:
+def draw_input(panel: Axes, image: Array, kind: Kind) -> None:
+    """Draw one input of a network into a panel without ticks."""
     panel.set_xticks([])
     panel.set_yticks([])
     panel.grid(False)
-    if _is_series(image):
-        panel.plot(image.T, linewidth=0.8)
+    if kind == "series":
+        for number, channel in enumerate(image):
+            panel.plot(channel, linewidth=0.8, color=stride_colour(number))
         return
-    if is_sound:
+    if kind == "spectrogram":
         panel.imshow(np.asarray(image).T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
     elif image.ndim == 2:
         panel.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     else:
         panel.imshow(image, interpolation="nearest")
-    panel.spines[:].set_visible(False)
+    panel.spines[:].set(visible=True, color="#CCCCCC", linewidth=0.6)

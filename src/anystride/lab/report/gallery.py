@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
 
-from anystride import DiffStride1d, DiffStride2d, SpectralPool2d
+from anystride import DiffStride1d, DiffStride2d
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
 from anystride.lab.models.downsample import DOWNSAMPLERS
-from anystride.lab.models.registry import ARCHITECTURES, SOUND_AXES
-from anystride.lab.models.resnet import ResNet
-from anystride.lab.report import examples, pictures
+from anystride.lab.models.registry import ARCHITECTURES
+from anystride.lab.report import examples, maps, pictures
 from anystride.lab.report.terminal import Group, group
 from anystride.lab.run.folder import BEST, CHECKPOINT
 from anystride.lab.run.record import Record
 from anystride.lab.run.training import Classifier, load_classifier
 
-SPECTRUM_EXAMPLES = 256
-"""Test examples over which a spectrum's energy is averaged."""
-COMPARED_STRIDES = (2, 3)
+SPECTRUM_EXAMPLES, SPECTRUM_VALUES = 256, 2**22
+"""Test examples over which a spectrum's energy is averaged, and the values that they have together: at most so many."""
 
 Report = Callable[[str], object]
+Work = dict[str, Callable[[Path], object]]
+"""What draws a picture, by the picture's name."""
+
+
+class TrainedRun:
+    """A run with its network and its data, which are read when they are first needed.
+
+    Args:
+        record: of the run.
+        folder: where its checkpoint lies.
+        root: of the data sets.
+    """
+
+    def __init__(self, record: Record, folder: Path, root: Path | None = None) -> None:
+        self.record, self.config, self.folder, self.root = record, record.config, folder, root
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The network that the run ended with: its best epoch's where there is one."""
+        best = self.folder / BEST
+        return load_classifier(best if best.is_file() else self.folder / CHECKPOINT)
+
+    @cached_property
+    def source(self) -> Source:
+        """What the run learned from."""
+        return open_source(self.config, self.root)
+
+    def test_inputs(self, count: int) -> Tensor:
+        """Inputs of the first test examples."""
+        return self.source.test_batch(torch.arange(min(count, self.source.test_length)))[0]
 
 
 def draw_demo(groups: Sequence[Group], folder: Path, report: Report) -> list[Path]:
@@ -42,16 +69,16 @@ def draw_demo(groups: Sequence[Group], folder: Path, report: Report) -> list[Pat
         Their paths.
     """
     learning = [each for each in groups if DOWNSAMPLERS[each.method].learns]
-    work: dict[str, Callable[[Path], object]] = {
+    work: Work = {
         "accuracy.png": partial(pictures.accuracy_chart, groups),
         "strides.png": partial(pictures.stride_trajectories, learning),
     }
     poor = [each.records[0] for each in learning if each.start == groups[-1].start]
-    for record in poor:
-        work[f"windows-{record.config.method}.png"] = partial(_windows, record, folder / record.config.name, None)
-    run_folder = folder / poor[0].config.name
-    work["maps.png"] = partial(_maps, poor[0], run_folder, None)
-    work["examples.png"] = partial(_examples, poor[0], run_folder, None)
+    trained = [TrainedRun(record, folder / record.config.name) for record in poor]
+    for run in trained:
+        work[f"windows-{run.config.method}.png"] = partial(_windows, run)
+    work["maps.png"] = partial(_maps, trained[0])
+    work["examples.png"] = partial(_examples, trained[0])
     return _drawn(work, folder, report)
 
 
@@ -62,140 +89,116 @@ def draw_run(record: Record, folder: Path, root: Path | None, report: Report) ->
         record: of the run.
         folder: of the run.
         root: of the data sets.
-        report: is told in a line of each picture that cannot be drawn: the run is worth more.
+        report: is told in a line of each picture that is left out or cannot be drawn: the run is worth more.
 
     Returns:
         Their paths.
     """
-    config = record.config
-    work: dict[str, Callable[[Path], object]] = {}
-    if DOWNSAMPLERS[config.method].learns:
+    run = TrainedRun(record, folder, root)
+    work: Work = {}
+    if DOWNSAMPLERS[run.config.method].learns:
         work["strides.png"] = partial(pictures.stride_trajectories, group([record]))
-        work["windows.png"] = partial(_windows, record, folder, root)
-    if config.model == "resnet18":
-        work["maps.png"] = partial(_maps, record, folder, root)
-    work["examples.png"] = partial(_examples, record, folder, root)
+        work["windows.png"] = partial(_windows, run)
+    work["maps.png"] = partial(_maps, run)
+    work["examples.png"] = partial(_examples, run)
     return _drawn(work, folder, report)
 
 
-def _drawn(work: dict[str, Callable[[Path], object]], folder: Path, report: Report) -> list[Path]:
+def _drawn(work: Work, folder: Path, report: Report) -> list[Path]:
     made = []
     for name, draw in work.items():
         try:
             draw(folder / name)
             made.append(folder / name)
+        except maps.LeftOutError as reason:
+            report(f"picture {name} is left out: {reason}")
         except Exception as error:  # whatever a picture fails with, the run and the other pictures stay
-            reason = (str(error).splitlines() or [""])[0]
-            report(f"The picture {name} could not be drawn ({type(error).__name__}: {reason}).")
+            lines = str(error).splitlines() or [""]
+            report(f"picture {name} could not be drawn: {type(error).__name__}: {lines[0]}")
     return made
 
 
-def trained(folder: Path) -> Classifier:
-    """The network that a run ended with: its best epoch's where there is one."""
-    best = folder / BEST
-    return load_classifier(best if best.is_file() else folder / CHECKPOINT)
-
-
-def _windows(record: Record, folder: Path, root: Path | None, path: Path) -> None:
-    """The learned windows of the run in `folder`, over the energy of what reaches them."""
-    config = record.config
-    classifier = trained(folder)
+def _windows(run: TrainedRun, path: Path) -> None:
+    """The learned windows of a run, over the energy of what reaches them."""
+    record, config, classifier = run.record, run.config, run.classifier
     layers = [layer for layer in classifier.modules() if isinstance(layer, DiffStride1d | DiffStride2d)]
-    inputs = _inputs_of(layers, classifier, _test_batch(open_source(config, root), SPECTRUM_EXAMPLES)[0])
+    count = min(SPECTRUM_EXAMPLES, max(1, SPECTRUM_VALUES // run.source.example.numel()))
+    energies = _energies(layers, classifier, run.test_inputs(count))
     axes = ARCHITECTURES[config.model].axes
-    spectra = []
-    for number, layer in enumerate(layers):
-        maps = inputs[layer]
-        spectra.append(
-            [
-                pictures.AxisSpectrum(
-                    name=axes[axis],
-                    energy=_energy(maps, axis=2 + axis),
-                    length=maps.shape[2 + axis],
-                    start_stride=record.start_strides[number][axis],
-                    stride=record.strides[number][axis],
-                )
-                for axis in range(maps.ndim - 2)
-            ]
-        )
+    spectra = [
+        [
+            pictures.AxisSpectrum(
+                name=name,
+                energy=energy,
+                length=length,
+                start_stride=record.start_strides[number][axis],
+                stride=record.strides[number][axis],
+            )
+            for axis, (name, (energy, length)) in enumerate(zip(axes, energies[layer], strict=True))
+        ]
+        for number, layer in enumerate(layers)
+    ]
     title = f"{DOWNSAMPLERS[config.method].title}: energy that reaches each downsampler, and the window that it learned"
     pictures.windows_over_spectrum(spectra, config.smoothness, config.method, title, path)
 
 
 @torch.no_grad()
-def _maps(record: Record, folder: Path, root: Path | None, path: Path) -> None:
-    """The map that the first shortcut block of the run in `folder` downsamples, after each of the methods."""
-    config = record.config
-    classifier = trained(folder)
-    assert isinstance(classifier.model, ResNet)
-    block = classifier.model.shortcut_blocks[0]
-    source = open_source(config, root)
-    example = _test_batch(source, 1)[0][:1]
-    # Whatever the method of the run: its weights at stride 1, as in Figure 2b.
-    maps = conv2d(_inputs_of([block], classifier, example)[block], block.conv1.weight, padding=1)
-    channel = int(maps.var(dim=(2, 3)).argmax())
-    before = maps[:, channel : channel + 1]
-    rows = []
-    for stride in COMPARED_STRIDES:
-        pools: dict[str, nn.Module] = {
-            "spectral": SpectralPool2d(stride),
-            "outer": DiffStride2d(stride, smoothness=config.smoothness, ramp="outer"),
-            "inner": DiffStride2d(stride, smoothness=config.smoothness, ramp="inner"),
-            "cosine": DiffStride2d(stride, ramp="cosine"),
-        }
-        # A strided convolution is the same convolution, of which every S-th value is kept.
-        after = {"strided": before[..., ::stride, ::stride], **{name: pool(before) for name, pool in pools.items()}}
-        named = [(DOWNSAMPLERS[name].title, image[0, 0].numpy()) for name, image in after.items()]
-        rows.append((f"stride {stride}", named))
-    image = examples.displayed(example, source, config)[0]
-    pictures.feature_maps(image, before[0, 0].numpy(), rows, path)
+def _maps(run: TrainedRun, path: Path) -> None:
+    """The map that the first downsampler of a run reduces, after each of the methods: whatever the run's own is."""
+    example = run.test_inputs(1)[:1]
+    found = maps.first_maps(run.classifier.model, example)
+    image = examples.displayed(example, run.source, run.config)[0]
+    maps.draw(image, examples.kind_of(run.config), found, run.config.smoothness, path)
 
 
 @torch.no_grad()
-def _examples(record: Record, folder: Path, root: Path | None, path: Path) -> None:
+def _examples(run: TrainedRun, path: Path) -> None:
     """Some test examples of each class, with their classes and what the network says."""
-    config, source = record.config, open_source(record.config, root)
+    source, classifier = run.source, run.classifier
     rows = examples.chosen(source)
     inputs, labels, *windows = source.test_batch(rows)
-    classifier = trained(folder)
-    logits = classifier(inputs)
+    logits = torch.cat([classifier(part) for part in inputs.split(source.test_rows)])
     first = torch.arange(len(rows))
     if windows:  # of a sound: its first window is shown, and all of them count
         sums = logits.new_zeros(len(rows), logits.shape[1]).index_add(0, windows[0], logits)
         logits, first = sums, torch.searchsorted(windows[0].sort().values, torch.arange(len(rows)))
     guesses = classifier.own(logits, labels).argmax(dim=1)
     sheet = examples.Sheet(
-        images=examples.displayed(inputs[first], source, config),
+        images=examples.displayed(inputs[first], source, run.config),
         labels=labels.tolist(),
         guesses=guesses.tolist(),
         classes=source.classes,
-        is_sound=ARCHITECTURES[config.model].axes == SOUND_AXES,
+        kind=examples.kind_of(run.config),
     )
     examples.draw(sheet, path)
 
 
-def _test_batch(source: Source, count: int) -> tuple[Tensor, ...]:
-    """The first test examples of a source."""
-    return source.test_batch(torch.arange(min(count, source.test_length)))
-
-
 @torch.no_grad()
-def _inputs_of(modules: Sequence[nn.Module], classifier: Classifier, inputs: Tensor) -> dict[nn.Module, Tensor]:
-    """The first input of each module in one forward pass: a pooling layer may serve two branches."""
-    seen: dict[nn.Module, Tensor] = {}
+def _energies(
+    layers: Sequence[nn.Module], classifier: Classifier, inputs: Tensor
+) -> dict[nn.Module, list[tuple[pictures.Floats, int]]]:
+    """For each layer and axis, the energy of the first map that enters it, and the map's length.
+
+    A pooling layer may serve two branches: its first call counts.
+    """
+    seen: dict[nn.Module, list[tuple[pictures.Floats, int]]] = {}
 
     def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.setdefault(module, arguments[0])
+        if module not in seen:
+            found = arguments[0]
+            seen[module] = [(_energy(found, axis), found.shape[axis]) for axis in range(2, found.ndim)]
 
-    handles = [module.register_forward_pre_hook(keep) for module in modules]
-    classifier(inputs)
-    for handle in handles:
-        handle.remove()
+    handles = [layer.register_forward_pre_hook(keep) for layer in layers]
+    try:
+        classifier(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
     return seen
 
 
-def _energy(maps: Tensor, axis: int) -> pictures.Floats:
+def _energy(found: Tensor, axis: int) -> pictures.Floats:
     """Energy of maps (N, C, ...) per frequency 0 .. L // 2 of one axis, averaged over everything else."""
-    spectrum = np.abs(np.fft.rfft(maps.numpy(), axis=axis)) ** 2
-    energy: pictures.Floats = spectrum.mean(axis=tuple(other for other in range(maps.ndim) if other != axis))
+    spectrum = np.abs(np.fft.rfft(found.numpy(), axis=axis)) ** 2
+    energy: pictures.Floats = spectrum.mean(axis=tuple(other for other in range(found.ndim) if other != axis))
     return energy

@@ -7,52 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from anystride.lab.files import replacing
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.registry import ARCHITECTURES
-from anystride.lab.report.fonts import families
+from anystride.lab.report.colours import METHOD_COLOURS, METHOD_MARKERS, stride_colour
+from anystride.lab.report.figure import add_legend, new_figure, save_figure
 from anystride.lab.report.terminal import Group
 from anystride.lab.run.record import Record
 from anystride.ops.window import window
 
-# Okabe and Ito's palette, for every common kind of colour vision.
-METHOD_COLOURS = {
-    "strided": "#555555",
-    "spectral": "#E69F00",
-    "outer": "#0072B2",
-    "inner": "#009E73",
-    "cosine": "#D55E00",
-}
-METHOD_MARKERS = {"strided": "s", "spectral": "D", "outer": "o", "inner": "^", "cosine": "v"}
-STRIDE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 AXIS_LINES: Any = ("-", (0, (3, 1.5)))
 DASHED: Any = (0, (3, 1.5))
-STYLE: Any = {  # matplotlib types the keys one by one
-    "figure.dpi": 150,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
+WIDE = 4
+"""Strides from which on figures of them are wider."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,7 +54,8 @@ def stride_trajectories(groups: Sequence[Group], path: Path) -> None:
     """Figure 3a of the paper: strides over the epochs; one panel per start (row) and method (column)."""
     starts = list(dict.fromkeys(each.start for each in groups))
     methods = list(dict.fromkeys(each.method for each in groups))
-    figure, panels = new_figure(len(starts), len(methods), panel=(4.2, 2.7), sharex=True, sharey=True)
+    width = 4.2 if len(groups[0].start) < WIDE or len(methods) > 1 else 5.4
+    figure, panels = new_figure(len(starts), len(methods), panel=(width, 2.7), sharex=True, sharey=True)
     axes = ARCHITECTURES[groups[0].records[0].config.model].axes
     for each in groups:
         panel = panels[starts.index(each.start), methods.index(each.method)]
@@ -93,26 +68,30 @@ def stride_trajectories(groups: Sequence[Group], path: Path) -> None:
     for panel in panels[:, 0]:
         panel.set_ylabel("stride")
     count = len(groups[0].start)
-    handles = [Line2D([], [], color=_colour(n), label=f"stride {n + 1}") for n in range(count)]
+    handles = [Line2D([], [], color=stride_colour(n), label=f"stride {n + 1}") for n in range(count)]
     if len(axes) > 1:
         lines = zip(axes, AXIS_LINES, strict=False)
-        handles += [Line2D([], [], color="#444444", linestyle=line, label=name) for name, line in lines]
-    _legend(figure, handles)
+        handles += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines]
+    add_legend(figure, handles)
     save_figure(figure, path)
 
 
 def _trajectory(panel: Axes, record: Record, axes: int, is_first: bool) -> None:
-    curve = np.array([record.start_strides, *(epoch["strides"] for epoch in record.epochs)])
-    for number in range(curve.shape[1]):
-        style: Any = {"color": _colour(number), "alpha": 1.0 if is_first else 0.35, "linewidth": 1.8 if is_first else 1}
+    curve = np.array([record.start_strides, *(epoch["strides"] for epoch in record.epochs)], dtype=float)
+    for number in reversed(range(curve.shape[1])):  # the first ones lie on top
+        style: Any = {
+            "color": stride_colour(number),
+            "alpha": 1.0 if is_first else 0.35,
+            "linewidth": 1.8 if is_first else 1,
+        }
         for axis in range(axes):
             panel.plot(curve[:, number, axis], linestyle=AXIS_LINES[axis], **style)
         if is_first:
-            panel.plot(0, curve[0, number, 0], "o", color=_colour(number), markersize=5, clip_on=False)
+            panel.plot(0, curve[0, number, 0], "o", color=stride_colour(number), markersize=5, clip_on=False)
 
 
 def windows_over_spectrum(
-    spectra: Sequence[Sequence[AxisSpectrum]], smoothness: float, ramp: str, title: str, path: Path
+    spectra: Sequence[Sequence[AxisSpectrum]], smoothness: float, ramp: str, heading: str, path: Path
 ) -> None:
     """The energy that reaches each downsampler, below its window at the start and its learned window.
 
@@ -122,51 +101,42 @@ def windows_over_spectrum(
         spectra: per downsampler, the axes of its map.
         smoothness: R of Eq. 3.
         ramp: of the windows.
-        title: stands above.
+        heading: stands above.
         path: of the picture.
     """
-    width = 3.5 if len(spectra) < 4 else 2.7
-    figure, axes = new_figure(len(spectra[0]), len(spectra), panel=(max(width, 6.4 / len(spectra)), 2.3), sharex=True)
+    width = 3.5 if len(spectra) < WIDE else 2.7
+    figure, axes = new_figure(len(spectra[0]), len(spectra), panel=(width, 2.3), least=7.2, sharex=True)
     for column, pair in enumerate(spectra):
         for row, axis in enumerate(pair):
             panel = axes[row, column]
             _energy(panel, axis)
             gains = panel.twinx()
             _gain(gains, axis.length, axis.start_stride, smoothness, ramp, "#444444", DASHED)
-            _gain(gains, axis.length, axis.stride, smoothness, ramp, _colour(column), "-")
+            _gain(gains, axis.length, axis.stride, smoothness, ramp, stride_colour(column), "-")
             gains.set_ylim(0, 1.05)
             gains.grid(False)
             gains.set_yticks([0, 0.5, 1] if column == len(spectra) - 1 else [])
-            panel.set_title(f"{column + 1}, {axis.name}: {axis.start_stride:.2f} to {axis.stride:.2f}")
+            title = f"stride {column + 1}, {axis.name}: {axis.start_stride:.2f} to {axis.stride:.2f}"
+            panel.set_title(title, fontsize=9)
             if column == 0:
                 panel.set_ylabel("energy, relative")
             if column == len(spectra) - 1:
                 gains.set_ylabel("window")
             if row == len(pair) - 1:
                 panel.set_xlabel("frequency (cycles per sample)")
-    figure.suptitle(title, wrap=True)
+    figure.suptitle(heading)
     handles = [
         Patch(color="#BBBBBB", label="energy of the map that enters"),
         Line2D([], [], color="#444444", linestyle=DASHED, label="window at the start"),
-        Line2D([], [], color=_colour(0), label="window learned"),
+        Line2D([], [], color=stride_colour(0), label="window learned, a colour per stride"),
     ]
-    _legend(figure, handles)
+    add_legend(figure, handles, entry=2.2)
     save_figure(figure, path)
-
-
-def _colour(number: int) -> str:
-    return STRIDE_COLOURS[number % len(STRIDE_COLOURS)]
 
 
 def _wrapped(strides: str) -> str:
     """Strides of a title: in a line of their own where they are many."""
     return strides if len(strides) < 24 else f"\n{strides}"
-
-
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend below the panels, in as many columns as there is room for."""
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / 1.9)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _energy(panel: Axes, axis: AxisSpectrum) -> None:
@@ -182,31 +152,6 @@ def _gain(panel: Axes, length: int, stride: float, smoothness: float, ramp: str,
     frequency = torch.linspace(0, length / 2, 400)
     gain = window(frequency, length, stride, smoothness, ramp)
     panel.plot(frequency / length, gain, color=colour, linestyle=line, linewidth=1.8)
-
-
-def feature_maps(
-    image: Floats, before: Floats, rows: Sequence[tuple[str, Sequence[tuple[str, Floats]]]], path: Path
-) -> None:
-    """The same feature map after each downsampler: one row per stride, one column per method, one colour scale."""
-    columns = 1 + len(rows[0][1])
-    figure, axes = new_figure(len(rows), columns, panel=(1.75, 1.95))
-    largest = float(np.abs(before).max())
-    _picture(axes[0, 0], image, f"image\n{_size(image)}", cmap="gray_r")
-    _picture(axes[1, 0], before, f"feature map\n{_size(before)}", cmap="RdBu_r", vmin=-largest, vmax=largest)
-    for row, (label, maps) in enumerate(rows):
-        for column, (title, after) in enumerate(maps, start=1):
-            panel = axes[row, column]
-            _picture(
-                panel,
-                after,
-                f"{title.replace(', ', chr(10))}\n{_size(after)}",
-                cmap="RdBu_r",
-                vmin=-largest,
-                vmax=largest,
-            )
-        axes[row, 1].set_ylabel(label, fontsize=10)
-    figure.suptitle("One feature map after each downsampler")
-    save_figure(figure, path)
 
 
 def accuracy_chart(groups: Sequence[Group], path: Path) -> None:
@@ -242,35 +187,5 @@ def accuracy_chart(groups: Sequence[Group], path: Path) -> None:
     for text, fill in ((starts[groups[0].start], "white"), (starts[groups[-1].start], "#444444")):
         by_cost.plot([], [], "o", color="#444444", markerfacecolor=fill, label=f"from {text}")
     by_cost.legend(loc="lower right")
-    _legend(figure, by_start.get_legend_handles_labels()[0])
+    add_legend(figure, by_start.get_legend_handles_labels()[0], entry=1.9)
     save_figure(figure, path)
-
-
-def new_figure(rows: int, columns: int, panel: tuple[float, float], **options: Any) -> tuple[Figure, npt.NDArray[Any]]:
-    """A figure of `rows` x `columns` panels of `panel` (width, height) inches."""
-    plt.rcParams.update({**STYLE, "font.family": list(families())})
-    size = (panel[0] * columns, panel[1] * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
-    return figure, axes
-
-
-def _picture(panel: Axes, image: npt.NDArray[Any], title: str, **options: Any) -> None:
-    panel.imshow(image, interpolation="nearest", **options)
-    panel.set_title(title, fontsize=8.5)
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.grid(False)
-    panel.spines[:].set_visible(False)
-
-
-def _size(image: npt.NDArray[Any]) -> str:
-    return f"{image.shape[0]} x {image.shape[1]}"
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all, and forget it."""
-    try:
-        with replacing(path) as unfinished:
-            figure.savefig(unfinished, format="png")
-    finally:
-        plt.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -11,8 +12,8 @@ from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.report.text import sizes_text, strides_text
 from anystride.lab.run.record import Record
 
-WORDS = 11
-"""Columns of the longest word: "convolution"."""
+START = len("(3, 2, 3)")
+"""Characters of a line of strides at the start."""
 
 Start = tuple[tuple[float, ...], ...]
 
@@ -67,13 +68,14 @@ def results_table(groups: list[Group]) -> Table:
     seeds = max(len(each.records) for each in groups)
     spread = f"mean ± sd, {seeds} seeds" if seeds > 1 else "1 seed"
     table = Table(title=f"Test accuracy by downsampler and start ({spread})", title_justify="left", title_style="bold")
-    # A terminal of 80 columns has room for all words: long texts break between words, numbers never do.
-    table.add_column("start", min_width=WORDS)
-    table.add_column("downsampler", min_width=WORDS)
+    # A terminal of 80 columns has room for all words: long texts break between words, numbers never do. Rich makes
+    # columns narrow without regard to their least width: two of them may change, of which each word has 9 characters.
+    table.add_column("start", no_wrap=True)
+    table.add_column("downsampler", width=len("raised cosine"))
     table.add_column("accuracy\n%", justify="right", no_wrap=True)
     table.add_column("MMAC per\nexample", justify="right", no_wrap=True)
-    table.add_column("final strides" + ("\n(first seed)" if seeds > 1 else ""), min_width=WORDS)
-    table.add_column("map sizes", min_width=8)
+    table.add_column("final strides" + ("\n(first seed)" if seeds > 1 else ""))
+    table.add_column("map sizes")
     previous: Start | None = None
     for each in groups:
         if previous is not None and each.start != previous:
@@ -81,7 +83,7 @@ def results_table(groups: list[Group]) -> Table:
         best = max(other.accuracy for other in groups if other.start == each.start)
         first = each.records[0]
         table.add_row(
-            each.start_text if each.start != previous else "",
+            textwrap.fill(each.start_text, START) if each.start != previous else "",
             DOWNSAMPLERS[each.method].title,
             f"[bold]{each.accuracy_text}[/bold]" if each.accuracy == best else each.accuracy_text,
             f"{each.mega_macs:,.1f}",

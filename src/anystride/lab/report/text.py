@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-IN_HOURS = 2 * DAY
-"""Seconds up to which a duration is told in hours."""
+MINUTE, HOUR, DAY, YEAR = 60.0, 3600.0, 86400.0, 365.25 * 86400.0
 
 
 def strides_text(strides: Sequence[Sequence[float]], digits: int = 2) -> str:
@@ -21,19 +19,21 @@ def sizes_text(sizes: list[list[int]]) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration for people: two digits of seconds, minutes, hours or days.
+    """A duration for people: two digits of seconds, minutes, hours, days or years.
 
     Example:
         >>> duration_text(75), duration_text(5000), duration_text(5e9)
-        ('75 s', '83 minutes', 'about 58,000 days')
+        ('75 s', '83 minutes', 'about 160 years')
     """
     if seconds < 1.5 * MINUTE:
         return f"{seconds:.0f} s"
     if seconds < 1.5 * HOUR:
         return f"{seconds / MINUTE:.0f} minutes"
-    if seconds < IN_HOURS:
+    if seconds < 2 * DAY:
         return f"about {_rounded(seconds / HOUR)} hours"
-    return f"about {_rounded(seconds / DAY)} days"
+    if seconds < 2 * YEAR:
+        return f"about {_rounded(seconds / DAY)} days"
+    return f"about {_rounded(seconds / YEAR)} years"
 
 
 def _rounded(value: float) -> str:

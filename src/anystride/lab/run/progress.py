@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -14,11 +14,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from anystride.lab.models.downsample import DOWNSAMPLERS
-from anystride.lab.report.text import strides_text
+from anystride.lab.report.text import shortened, strides_text
 from anystride.lab.run.training import Classifier, strides_of
 
-LONGEST = 30
-"""Characters of a run's name beside its bar; a longer one is cut in the middle."""
+LONGEST, SHORTEST = 30, 10
+"""Characters of a name beside its bar, on wide and on narrow terminals; of longer ones the middle is left out."""
+BESIDE = 53
+"""Columns that bar, epoch, loss, accuracy and time take."""
+LINE = 120
+"""Characters of an epoch's line at most."""
+MANY = 4
+"""Strides from which on they are shown with one digit."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class ProgressUpdate:
         status: loss and accuracy, at the end of an epoch; empty at other times.
         strides: what it has learned, at the end of an epoch; empty where nothing is learned.
         seconds: since the run began.
+        ended: whether the run has ended, in whatever way: its bar goes.
     """
 
     run: str
@@ -42,6 +49,7 @@ class ProgressUpdate:
     status: str = ""
     strides: str = ""
     seconds: float = 0.0
+    ended: bool = False
 
 
 class Display:
@@ -86,8 +94,12 @@ class Display:
 
     def show(self, update: ProgressUpdate) -> None:
         """Move the run's bar; without a terminal, print a line when an epoch ends."""
+        if update.ended:  # what came out is printed by who made the run
+            if update.run in self.bars:
+                self.progress.remove_task(self.bars.pop(update.run))
+            return
         if update.run not in self.bars:
-            name = shortened(update.run)
+            name = shortened(update.run, min(LONGEST, max(SHORTEST, self.console.width - BESIDE)))
             self.bars[update.run] = self.progress.add_task(
                 name, total=update.total, epoch="", status="", run=update.run
             )
@@ -96,26 +108,25 @@ class Display:
         if update.status:
             self.progress.update(bar, status=update.status)
             self.strides[update.run] = update.strides
-        if update.status and update.done >= update.total:
-            self.progress.remove_task(self.bars.pop(update.run))  # what came out is printed by who made the run
         if update.status and not self.console.is_terminal:
-            strides = f"  strides {update.strides}" if update.strides else ""
-            self.print_line(f"{update.run}  {update.epoch}  {update.status}{strides}  {update.seconds:.0f} s")
+            self.print_line(epoch_line(update))
 
     def print_line(self, line: str) -> None:
         """Print a line that stays on the screen, above the bars."""
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def shortened(name: str) -> str:
-    """A name that is as long as there is room beside a bar.
+def epoch_line(update: ProgressUpdate) -> str:
+    """An epoch's line for a log: of a long name and of many strides, the middle is left out."""
+    parts = [shortened(update.run, LONGEST), update.epoch, update.status, f"{update.seconds:.0f} s"]
+    room = LINE - len("  ".join([*parts, "strides "]))
+    strides = [f"strides {shortened(update.strides, room)}"] if update.strides else []
+    return "  ".join([*parts[:3], *strides, parts[3]])
 
-    Example:
-        >>> shortened("[12/48] inner-3x2x3-seed2-1f0c9a2e")
-        '[12/48] inner-3…eed2-1f0c9a2e'
-    """
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}…{name[1 - half :]}"
+
+def told(strides: Sequence[Sequence[float]]) -> str:
+    """Strides for a line of 80 columns: many have fewer digits."""
+    return strides_text(strides, digits=2 if len(strides) < MANY else 1)
 
 
 class RunProgress(pl.Callback):
@@ -127,6 +138,12 @@ class RunProgress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
 
+    def on_train_end(self, *_: object) -> None:
+        self.send(ProgressUpdate(self.run, done=0, total=0, epoch="", ended=True))
+
+    def on_exception(self, *_: object) -> None:
+        self.on_train_end()
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         self._send_update(trainer)
 
@@ -136,7 +153,7 @@ class RunProgress(pl.Callback):
         part = "val" if pl_module.config.validation else "test"
         status = f"loss {metrics['train/loss']:.3f} {part} {100 * metrics[f'{part}/accuracy']:.1f} %"
         learns = DOWNSAMPLERS[pl_module.config.method].learns
-        self._send_update(trainer, status, strides_text(strides_of(pl_module), digits=2) if learns else "")
+        self._send_update(trainer, status, told(strides_of(pl_module)) if learns else "")
 
     def _send_update(self, trainer: pl.Trainer, status: str = "", strides: str = "") -> None:
         epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
