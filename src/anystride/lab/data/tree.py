@@ -148,7 +148,10 @@ def read_part(folder: Path, kind: str, label_pattern: str = "") -> Tree:
             raise UsageError(f"DATA {str(folder)!r} has train/ but neither test/ nor val/; name the folder to test on")
     found = {name: paths for name, paths in sorted(listing.found(part).items()) if paths}
     if not found:
-        raise UsageError(f"DATA must have a folder for each class, with {kind} files in it, got {str(part)!r}")
+        raise UsageError(
+            f"DATA must have a folder for each class, with {kind} files in it, got {str(part)!r}; "
+            "or give --label-pattern, which finds classes in file names"
+        )
     labels = [label for label, paths in enumerate(found.values()) for _ in paths]
     files = Files(tuple(path for paths in found.values() for path in paths), torch.tensor(labels))
     return Tree(tuple(found), Files((), torch.tensor([])), files, None, tuple(listing.bad), listing.others)

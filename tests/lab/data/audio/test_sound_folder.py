@@ -21,6 +21,7 @@ from anystride.lab.data.audio.folder import read_inputs
 from anystride.lab.data.audio.frontend import FrontEnd
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.download import Remote
+from anystride.lab.data.tree import read_part
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 
@@ -99,6 +100,8 @@ def test_less_common_endings_are_sounds(tmp_path, ending, kind, subtype):
     assert (source.train_length, source.test_length) == (2, 2)
     with pytest.raises(UsageError, match="has 0; --label-pattern finds classes in file names"):
         opened(tmp_path / "flat", tmp_path / "root")
+    with pytest.raises(UsageError, match="--label-pattern, which finds classes in file names"):
+        read_part(tmp_path / "flat", "sound")
 
 
 def test_a_file_that_is_written_again_is_read_again(folder, tmp_path):
