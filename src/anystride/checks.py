@@ -119,7 +119,9 @@ def check_size(input_size: Sequence[int], axes: int) -> tuple[int, ...]:
 
 def check_output_size(size: float, length: int | None = None) -> int:
     """The samples that an axis, of `length` samples if that is known, is to keep; raise unless it can."""
-    whole = isinstance(size, (int, float)) and not isinstance(size, bool) and math.isfinite(size) and size == int(size)
+    # A comparison, not `math.isfinite`, which a compiler cannot trace.
+    finite = isinstance(size, (int, float)) and not isinstance(size, bool) and abs(size) < math.inf
+    whole = finite and size == int(size)
     if not whole or size < 1 or (length is not None and size > length):
         most = "" if length is None else f" to {length}"
         raise ValueError(f"output_size must be a whole number from 1{most or ' on'} for that axis, got {size!r}")

@@ -235,7 +235,7 @@ def test_what_was_found_and_what_is_trained_is_told(tmp_path: Path, capsys: pyte
     assert exit_code(["train", "--data", str(tmp_path / "data"), *options]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert (
-        "19 training and 5 test images, 2 classes, 24x24; 1 unreadable image left out; 1 other file passed over (.txt)"
+        "20 training and 4 test images, 2 classes, 24x24; 1 unreadable image left out; 1 other file passed over (.txt)"
         in printed
     )
     assert "2 of the training examples for validation" in printed

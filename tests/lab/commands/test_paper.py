@@ -79,7 +79,7 @@ def test_every_plan_starts_nothing(name: str, tmp_path: Path, capsys: pytest.Cap
     if name in RECIPES:
         runs = RECIPES[name].grid(RECIPES[name].stand_in, width=4).runs
         assert runs[0].key in "".join(printed.split()).replace("│", "")
-        assert "device hours" in printed
+        assert "device time" in printed
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def add(commands: Commands[Parser]) -> None:
         help="default: the paper's; scenes and notes stand in; or a folder of your own images (for table1, table2 and "
         "table-a7 of sounds)",
     )
-    parser.add_argument("--plan", action="store_true", help="list runs, device hours and disk; start nothing")
+    parser.add_argument("--plan", action="store_true", help="list runs, device time and disk; start nothing")
     parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
     parser.add_argument("--only", default="", metavar="NAME", help="only runs whose name contains this")
