@@ -54,8 +54,8 @@ def main() -> None:
         kills, command = SETTINGS[name]
         found[name] = survive(name, command, options.kills or kills, random.Random(options.seed))
         print(name, json.dumps(found[name]), flush=True)
-    if options.record:
-        write({"schema": 1, "command": sys.argv, **provenance(), "settings": found}, options.record)
+        if options.record:
+            write({"schema": 1, "command": sys.argv, **provenance(), "settings": found}, options.record)
     sys.exit(any(each["failures"] for each in found.values()))
 
 
