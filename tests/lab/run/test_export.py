@@ -12,7 +12,6 @@ import torch
 
 from anystride.lab import cli, files
 from anystride.lab.commands import export as command
-from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.run import export as module
 from anystride.lab.run.export import TARGETS
 from anystride.lab.run.training import Classifier, load_classifier
@@ -134,7 +133,7 @@ def test_what_a_file_carries(target: str, tmp_path: Path, capsys: pytest.Capture
     [
         ("resnet18", (3, 16, 16), [(16, 16), (40, 23), (9, 64)], "'images' (batch, 3, height, width)"),
         ("audio", (1, 98, 64), [(98, 64), (301, 64)], "'inputs' (batch, 1, time, frequency)"),
-        *([("series", (2, 100), [(100,), (333,)], "'inputs' (batch, 2, time)")] if "series" in ARCHITECTURES else []),
+        ("series", (2, 100), [(100,), (333,)], "'inputs' (batch, 2, time)"),
     ],
 )
 def test_a_network_without_learned_strides_takes_any_size(
@@ -158,8 +157,6 @@ def test_a_network_without_learned_strides_takes_any_size(
 def test_learned_strides_leave_the_batch_open(
     model: str, shape: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if model not in ARCHITECTURES:
-        pytest.skip("there is no such network")
     classifier = untrained(method="inner", model=model, shape=shape)
     save(classifier, tmp_path / "last.ckpt")
     assert cli.main(["export", str(tmp_path), "--to", "pt2"]) == 0
