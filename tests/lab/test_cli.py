@@ -239,5 +239,5 @@ def test_what_was_found_and_what_is_trained_is_told(tmp_path: Path, capsys: pyte
         in printed
     )
     assert "2 of the training examples for validation" in printed
-    assert "resnet18 of width 2 at 24x24, 1 epochs, the best epoch on 10% set aside" in printed
+    assert "resnet18 of width 2 at 24x24, 1 epoch, the best epoch on 10% set aside" in printed
     assert "Best epoch 1 of 1" in printed

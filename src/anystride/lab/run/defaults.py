@@ -78,7 +78,9 @@ def told(config: RunConfig) -> str:
     """What a run is, in a line, with the options that change it."""
     size = f" at {config.image_size}x{config.image_size}" if config.model not in ("audio", "series") else ""
     best = f"the best epoch on {config.validation:.0%} set aside" if config.validation else "the last epoch is kept"
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    threads = "1 thread" if config.threads == 1 else f"{config.threads} threads"
     return (
-        f"{config.model} of width {config.width}{size}, {config.epochs} epochs, {best}, on {config.threads} threads; "
+        f"{config.model} of width {config.width}{size}, {epochs}, {best}, on {threads}; "
         "options such as --model, --width, --image-size and --epochs change this"
     )
