@@ -18,13 +18,6 @@ from anystride.lab.errors import UsageError
 from .trained import CLASSES, images, save, untrained, use_fake_reader
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    use_fake_reader(monkeypatch)
-    save(untrained(), tmp_path / "run" / "last.ckpt")
-    return tmp_path / "run"
-
-
 def test_names_of_the_lab() -> None:
     assert {"load", "Trained"} <= set(dir(anystride.lab))
     with pytest.raises(AttributeError, match=r"anystride\.lab"):

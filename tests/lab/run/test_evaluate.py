@@ -32,13 +32,6 @@ from ..conftest import tiny
 from ..trained import images, save, untrained, use_fake_reader
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    use_fake_reader(monkeypatch)
-    save(untrained(), tmp_path / "run" / "last.ckpt")
-    return tmp_path / "run"
-
-
 def evaluate(*arguments: object) -> int:
     return cli.main(["evaluate", *map(str, arguments)])
 

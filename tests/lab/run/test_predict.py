@@ -21,13 +21,6 @@ from anystride.lab.trained import open_run
 from ..trained import images, save, untrained, use_fake_reader
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    use_fake_reader(monkeypatch)
-    save(untrained(), tmp_path / "run" / "last.ckpt")
-    return tmp_path / "run"
-
-
 def predict(*arguments: object) -> int:
     return cli.main(["predict", *map(str, arguments)])
 
