@@ -9,6 +9,9 @@ from pathlib import Path
 PARENT = "ANYSTRIDE_PARENT"
 """The environment variable that tells a command the process with which it is to end."""
 
+STARTED_BY = os.getppid()
+"""The process that started this one, as it was early on: a parent that ends later leaves its children to another."""
+
 
 @dataclass(frozen=True)
 class RunEnvironment:

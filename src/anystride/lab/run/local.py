@@ -68,7 +68,7 @@ class _Place:
         context = multiprocessing.get_context("spawn")
         # Not a queue that all share: a process that is killed while it writes would lock the others out.
         reader, self.writer = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self.writer,))
+        self.pool = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self.writer, os.getpid()))
         threading.Thread(target=_listen, args=(reader, self.display), daemon=True).start()
 
     def submit(self, job: Job) -> Future[Outcome]:
@@ -139,10 +139,10 @@ _outbox: Connection | None = None
 """A worker's way to its parent; a connection cannot travel with a job, only with the process."""
 
 
-def _prepare(writer: Connection) -> None:
+def _prepare(writer: Connection, parent: int) -> None:
     global _outbox
     _outbox = writer
-    end_with_parent()
+    end_with_parent(parent)  # by its number: it may have been killed while this process was starting
 
 
 def _run_in_process(job: Job) -> Outcome:

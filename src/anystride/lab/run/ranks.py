@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from anystride.lab.errors import UsageError
-from anystride.lab.run.environment import RunEnvironment
+from anystride.lab.run.environment import STARTED_BY, RunEnvironment
 
 DECISION = "ANYSTRIDE_DECISION"
 """The environment variable in which the first process tells those that it starts what it decided."""
@@ -103,9 +103,9 @@ def end_with_parent(parent: int | None = None) -> None:
     """End this process, at once, when its parent process has ended.
 
     Args:
-        parent: the number of that process; None for the present one.
+        parent: the number of that process, which may have ended already; None for the one that started this process.
     """
-    expected = os.getppid() if parent is None else parent
+    expected = STARTED_BY if parent is None else parent
     if expected in _watched:
         return
     _watched.add(expected)
