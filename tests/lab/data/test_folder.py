@@ -44,6 +44,20 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def test_cifar10_as_jpeg_files_is_a_folder_among_the_data_sets(tmp_path: Path) -> None:
+    config = RunConfig(data="cifar10-jpeg", image_size=16)
+    with pytest.raises(UsageError, match=r"cifar10-jpeg'?, and there is no such folder; put CIFAR-10's images"):
+        open_source(config, tmp_path)
+    for part in ("train", "test"):
+        write_class(tmp_path / "cifar10-jpeg" / part / "cat", 3, 0)
+        write_class(tmp_path / "cifar10-jpeg" / part / "dog", 2, 255)
+    source = open_source(config, tmp_path)
+    assert (source.train_length, source.test_length, source.classes) == (5, 5, ("cat", "dog"))
+    assert source.counts.startswith("cifar10-jpeg: ")
+    as_folder = folder_task(replace(config, data=str(tmp_path / "cifar10-jpeg")))
+    assert torch.equal(source.test_batch(torch.arange(5))[0], as_folder.test_batch(torch.arange(5))[0])
+
+
 @pytest.fixture
 def two_classes(tmp_path: Path) -> Path:
     write_class(tmp_path / "dark", 10, 0)

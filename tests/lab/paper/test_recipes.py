@@ -39,6 +39,7 @@ RUNS = {
     "table-a6": 4 * 4 * 3,
     "table-a7": 2 * 2 * 3,
     "release": 2 * 4 * 3,
+    "pareto": (27 + 5) * 3,
 }
 FEWER = {**RUNS, "table1": 3 * 4 * 3, "table2": 3 * 2 * 3}
 """The notes have two tasks, and so three networks per method."""
@@ -92,8 +93,8 @@ def test_cells_are_distinct_and_say_what_they_stand_in_for(name, dataset):
     grid = RECIPES[name].grid(dataset)
     places = [(cell.panel, cell.row, cell.column, cell.value) for cell in grid.cells]
     assert len(set(places)) == len(places)
-    assert bool(grid.stands_in_for) == (dataset in ("scenes", "notes"))
-    assert grid.note.startswith("Stand-in") == bool(grid.stands_in_for)
+    assert bool(grid.stands_in_for) == (dataset in ("scenes", "notes", "cifar10-jpeg"))
+    assert grid.note.startswith("Stand-in") == (dataset in ("scenes", "notes"))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -101,8 +102,15 @@ def test_published_values_belong_to_the_papers_methods(name):
     grid = RECIPES[name].grid()
     for cell in grid.cells:
         ours = any(run.method == "inner" for run in (*cell.runs, *cell.follows))
-        figure = name.startswith("figure")
-        assert figure or (cell.published is None) == ours
+        drawn = name.startswith("figure") or name == "pareto"
+        assert drawn or (cell.published is None) == ours
+
+
+def test_the_search_by_hand_has_every_combination_of_strides():
+    cells = [cell for cell in RECIPES["pareto"].grid(seeds=1).cells if cell.panel == "Accuracy"]
+    searched = {cell.runs[0].strides for cell in cells if cell.runs[0].method == "strided"}
+    assert len(searched) == 27
+    assert {stride for strides in searched for pair in strides for stride in pair} == {1, 2, 3}
 
 
 def test_a_stand_in_keeps_the_papers_grid():
@@ -138,7 +146,7 @@ def test_changes_reach_every_run():
     [
         (
             {"dataset": "mnist"},
-            r"dataset must be one of cifar10, cifar100, scenes for table3, or a folder of one's own, got 'mnist'",
+            r"dataset must be one of cifar10, cifar100, cifar10-jpeg, scenes for table3, or a folder of one's own, got 'mnist'",
         ),
         ({"dataset": "cifar10+scenes"}, r"dataset must be one of .* got 'cifar10\+scenes'"),
         ({"budget": 0}, "budget must be a finite number greater than 0, got 0"),

@@ -14,8 +14,10 @@ from anystride.lab.data.source import Batch, TensorSource
 from anystride.lab.errors import UsageError
 from anystride.lab.run.callbacks import Checkpoints, Curves
 from anystride.lab.run.checkpoint import read_checkpoint
+from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.experiment import run
 from anystride.lab.run.folder import BEST, CHECKPOINT
+from anystride.lab.run.ready import prepare
 from anystride.lab.run.record import Record
 from anystride.lab.run.training import load_classifier
 
@@ -155,6 +157,13 @@ def test_an_epoch_beyond_the_budget_is_not_the_best(tmp_path: Path) -> None:
     assert kept.best == 2
     curves.epochs = curves.epochs[:1]
     assert kept.best == 0
+
+
+def test_a_budget_can_be_what_strided_convolutions_cost(tmp_path: Path) -> None:
+    strided = prepare(tiny(method="strided", strides=((3.0, 3.0), (2.0, 2.0), (1.0, 1.0))), RunEnvironment())
+    limited = prepare(tiny(method="cosine", budget_macs="strided:3,2,1"), RunEnvironment())
+    assert limited.classifier.budget is not None
+    assert limited.classifier.budget.limit == strided.start["start_multiply_accumulates"]
 
 
 def test_a_budget_needs_strides_that_learn(tmp_path: Path) -> None:

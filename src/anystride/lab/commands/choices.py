@@ -55,6 +55,7 @@ DATA_SETS = {
     "scenes": "scikit-learn's handwritten digits in clutter, made on the spot",
     "cifar10": "CIFAR-10: 60,000 photographs of 32x32 in 10 classes",
     "cifar100": "CIFAR-100: the same in 100 classes",
+    "cifar10-jpeg": "CIFAR-10 as JPEG files, train/CLASS/ and test/CLASS/, which must lie in --root",
     "imagenet": "ImageNet of 2012, which must lie in --root",
     "notes-instrument": "synthetic notes by instrument, made on the spot",
     "notes-pitch": "the same notes by pitch",

@@ -88,7 +88,10 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "threads": RunOption("of one process on a CPU; digits depend on it", whole(1), "N"),
     "init": RunOption("start from the weights of this run", metavar="RUN_DIR"),
     "budget_macs": RunOption(
-        "hold multiply-accumulates per example to this, as in 40e6, or 0.5x of those at the start", budget, "X"
+        "hold multiply-accumulates per example to this: 40e6; 0.5x, of those at the start; or strided:2,2,2, those of "
+        "strided convolutions",
+        budget,
+        "X",
     ),
     "augment": RunOption("what is done to training examples", choices=("auto", "crop", "none")),
     "skip_bad": RunOption("leave out files that cannot be read", is_flag=True),

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+STRIDED = "strided:"
+"""What stands before strides in a limit of multiply-accumulates."""
 WIDEST = 100
 """Columns of a help text at most: longer lines are hard to read."""
 
@@ -85,15 +87,20 @@ def grid(text: str) -> int | str:
 
 
 def budget(text: str) -> str:
-    """A limit of multiply-accumulates: empty for none, a number as in `40e6`, or a multiple of the start's, `0.5x`."""
+    """A limit of multiply-accumulates: `40e6`, a multiple of the start's, `0.5x`, `strided:2,2,2`; empty for none."""
+    if text.startswith(STRIDED):
+        given = strides(text.removeprefix(STRIDED))
+        if any(value != round(value) for pair in given for value in pair):
+            raise argparse.ArgumentTypeError(f"must have whole strides behind {STRIDED!r}, got {text!r}")
+        return text
     try:
         value = float(text.removesuffix("x")) if text else 1.0
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"must be a number of multiply-accumulates such as 40e6, or a multiple of those at the start such as 0.5x, "
-            f"got {text!r}"
+            "must be a number of multiply-accumulates such as 40e6, a multiple of those at the start such as 0.5x, or "
+            f"those of strided convolutions such as strided:2,2,2, got {text!r}"
         )
     return text
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from anystride.lab.data.holdout import hold_out
-from anystride.lab.data.names import is_known
+from anystride.lab.data.names import CIFAR_JPEG, is_known
 from anystride.lab.data.source import Source
 from anystride.lab.data.tree import kind_of
 from anystride.lab.errors import UsageError
@@ -58,6 +59,8 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
         from anystride.lab.data.cifar import open_cifar
 
         return open_cifar(config, root, download)
+    if config.data == CIFAR_JPEG:
+        return _cifar_jpeg(config, root)
     if config.data == "imagenet":
         from anystride.lab.data.imagenet import open_imagenet
 
@@ -67,6 +70,21 @@ def _open(config: RunConfig, root: Path, download: bool) -> Source:
 
         return open_audio(config, root, download)
     return _open_folder(config, root)
+
+
+def _cifar_jpeg(config: RunConfig, root: Path) -> Source:
+    """A folder of images whose place is not a part of a run's configuration: its records hold on every machine."""
+    from anystride.lab.data.folder import folder_task
+
+    folder = root / CIFAR_JPEG
+    if not folder.is_dir():
+        raise UsageError(
+            f"--data {CIFAR_JPEG} is read from {str(folder)!r}, and there is no such folder; put CIFAR-10's images "
+            "there as files, train/CLASS/ and test/CLASS/, name another folder by --root, or take --data cifar10"
+        )
+    source = folder_task(replace(config, data=str(folder)))
+    source.counts = f"{CIFAR_JPEG}: {source.counts}"
+    return source
 
 
 def _open_folder(config: RunConfig, root: Path) -> Source:

@@ -17,7 +17,9 @@ SOUND = (
     "dcase-2018-birds",
     "spoken-digits",
 )
-IMAGES = (SCENES, "cifar10", "cifar100", "imagenet")
+CIFAR_JPEG = "cifar10-jpeg"
+"""CIFAR-10 as JPEG files: a folder of this name among the data sets, with train/CLASS/ and test/CLASS/."""
+IMAGES = (SCENES, "cifar10", "cifar100", CIFAR_JPEG, "imagenet")
 JOIN = "+"
 
 

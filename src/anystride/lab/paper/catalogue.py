@@ -5,6 +5,7 @@ from __future__ import annotations
 from anystride.lab.paper import (
     figure3,
     figure4,
+    pareto,
     release,
     table1,
     table2,
@@ -31,6 +32,7 @@ RECIPES: dict[str, Recipe] = {
         *table_a5.RECIPES,
         table_a7.RECIPE,
         release.RECIPE,
+        pareto.RECIPE,
     )
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.run.config import RunConfig
 
 GB = 10**9
@@ -58,6 +59,7 @@ def dataset_facts(name: str, run: RunConfig) -> DatasetFacts:
         "scenes": DatasetFacts((1, side, side), 10, run.train_size, "scenes", 0),
         "cifar10": DatasetFacts((3, side, side), 10, 50_000, "cifar10", 184 * 10**6),
         "cifar100": DatasetFacts((3, side, side), 100, 50_000, "cifar100", 185 * 10**6),
+        CIFAR_JPEG: DatasetFacts((3, side, side), 10, 50_000, CIFAR_JPEG, 250 * 10**6),
         "imagenet": DatasetFacts((3, side, side), 1000, 1_281_167, "imagenet", 145 * GB),
     }
     if Path(name).is_dir():

@@ -16,7 +16,7 @@ from anystride.lab.report.text import duration_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
-DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0}
+DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0, "mmacs": 2}
 """Decimals of a value by its kind; accuracies have one."""
 
 LONG = 24 * 14

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
 from anystride.lab.paper.recipe import Recipe, Setting, comparison, transcribed
 
@@ -47,7 +48,7 @@ RECIPE = Recipe(
     "table3",
     "CIFAR from six stride configurations",
     "Table 3, section 3.2",
-    ("cifar10", "cifar100", SCENES),
+    ("cifar10", "cifar100", CIFAR_JPEG, SCENES),
     SCENES,
     settings,
 )

@@ -10,6 +10,7 @@ cutoff:LAYER:AXIS   the same as a cut-off frequency, Hz in time and cycles per m
 striding            the global striding factor: the product of all strides, over layers and axes (Figure 3c)
 complexity          J of Eq. 6 at the end
 macs                multiply-accumulates per example at the end
+mmacs               the same in millions
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def numbers_of(value: str, record: Record) -> tuple[float, ...]:
         return (complexity_of(strides),)
     if kind == "macs":
         return (float(record.multiply_accumulates),)
+    if kind == "mmacs":
+        return (record.multiply_accumulates / 1e6,)
     raise UsageError(f"value must be one of those that lab.paper.values lists, got {value!r}")
 
 

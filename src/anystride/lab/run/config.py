@@ -61,7 +61,8 @@ class RunConfig:
         threads: of one process on a CPU. Sums, and with them the digits of a result, depend on it.
         init: the folder of a run whose weights the network starts from, where names and shapes agree; "" for none.
         budget_macs: a limit of the multiply-accumulates per example that the strides are held to by `anystride.Budget`:
-            a number, or a multiple of those before training such as "0.5x"; "" for none.
+            a number; a multiple of those before training such as "0.5x"; those of the same network with strided
+            convolutions such as "strided:2,2,2"; "" for none.
         augment: what is done to training examples: "auto" for what is usual for the data, "crop" for images that must
             not be mirrored, "none".
         skip_bad: whether files that cannot be read are left out; otherwise they are an error.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from anystride.lab.commands.parsing import STRIDED, strides
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
@@ -67,7 +68,7 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
         sizes = map_sizes(classifier.model, source.example)
     costs = multiply_accumulates(classifier.model, source.example)
     if config.budget_macs:
-        classifier.limit_macs(_limit(config, costs))
+        classifier.limit_macs(_limit(config, source, costs))
     start = {
         "start_strides": strides_of(classifier),
         "start_map_sizes": sizes,
@@ -76,10 +77,13 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
     return Ready(config, environment, source, classifier, start, started)
 
 
-def _limit(config: RunConfig, costs: int) -> float:
+def _limit(config: RunConfig, source: Source, costs: int) -> float:
     if not DOWNSAMPLERS[config.method].learns:
         raise UsageError(f"--budget-macs needs a method that learns its strides, got --method {config.method}")
     text = config.budget_macs
+    if text.startswith(STRIDED):
+        twin = replace(config, method="strided", strides=strides(text.removeprefix(STRIDED)))
+        return multiply_accumulates(build(twin, source).model, source.example)
     return float(text.removesuffix("x")) * costs if text.endswith("x") else float(text)
 
 

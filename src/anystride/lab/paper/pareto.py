@@ -1,0 +1,46 @@
+"""The Pareto front: accuracy against multiply-accumulates, of a search by hand and of strides that are learned.
+
+The paper does not have it. It asks what a user asks: at the same costs, is a learned stride better than the best
+hand-picked one, and is it cheaper than to look for that one? The search trains strided convolutions at each of
+27 combinations of strides. A learned run starts at the usual strides, and its budget is what one of them costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+from anystride.lab.data.names import CIFAR_JPEG
+from anystride.lab.paper.protocols import SCENES, cifar
+from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, start_text
+
+SEARCH = tuple(product((1, 2, 3), repeat=3))
+"""Every combination of whole strides up to 3."""
+USUAL = (2, 2, 2)
+SPECTRAL = ((3, 2, 3), (2, 3, 2), (2, 2, 2), (2, 2, 1), (1, 2, 2))
+X, Y = "MMAC per image", "Accuracy"
+
+
+def settings(dataset: str) -> Setting:
+    protocol = cifar(dataset)
+    cells: list[Cell] = []
+    for method, starts in (("strided", SEARCH), ("spectral", SPECTRAL)):
+        for start in starts:
+            run = replace(protocol.base, method=method, strides=both(start))
+            cells += _point(Cell(start_text(start), TITLES[method], (run,)))
+    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
+
+
+def _point(cell: Cell) -> list[Cell]:
+    """Both coordinates of a point: two cells with the same runs."""
+    return [replace(cell, value="mmacs", panel=X), replace(cell, panel=Y)]
+
+
+RECIPE = Recipe(
+    "pareto",
+    "Accuracy against multiply-accumulates",
+    "not in the paper",
+    (CIFAR_JPEG, "cifar10", "cifar100", SCENES),
+    SCENES,
+    settings,
+)
