@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anystride.checkpoint import load_, save
     from anystride.convert import apply_, convert_
     from anystride.convert.plan import Plan
+    from anystride.fitting import fit_macs_
     from anystride.freeze import freeze_
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
     from anystride.optim import learned_strides, param_groups, regrid_
@@ -34,6 +35,7 @@ __all__ = [
     "apply_",
     "complexity",
     "convert_",
+    "fit_macs_",
     "freeze_",
     "functional",
     "learned_strides",
@@ -49,6 +51,7 @@ _FILES = {
     "checkpoint": ("load_", "save"),
     "convert": ("apply_", "convert_"),
     "convert.plan": ("Plan",),
+    "fitting": ("fit_macs_",),
     "freeze": ("freeze_",),
     "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
     "optim": ("learned_strides", "param_groups", "regrid_"),

@@ -111,7 +111,7 @@ def test_a_measurement_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("table9", "RECIPE must be list or one of table1"),
         (
             "table3 --data mnist",
-            "dataset must be one of cifar10, cifar100, cifar10-jpeg, scenes for table3, or a folder of one's own, got 'mnist'",
+            "dataset must be one of cifar10, cifar100, cifar10-jpeg, scenes for table3, or a folder of one's own, got",
         ),
         (
             "table3 --data scenes --budget 0",

@@ -149,6 +149,33 @@ def test_a_budget_brings_the_costs_down(tmp_path: Path) -> None:
     assert "budget.multiplier" in saved["state_dict"]
 
 
+def test_strides_rest_just_within_the_budget(tmp_path: Path) -> None:
+    config = tiny(method="inner", epochs=4, stride_lr=0.5, stride_until=0.5, budget_macs="strided:2,2,3")
+    record = run(config, tmp_path / "whole")
+    learned, fitted, *later = [epoch["strides"] for epoch in record.epochs][1:]
+    assert learned != fitted
+    assert all(strides == fitted for strides in later)
+    limit = prepare(config, RunEnvironment()).classifier.budget
+    assert limit is not None
+    assert 0.9 * limit.limit < record.multiply_accumulates <= limit.limit
+    for stop in (2, 3):
+        with pytest.raises(InterruptedRunError):
+            run(config, tmp_path / str(stop), callbacks=[StopAfter(stop)])
+        assert comparable(run(config, tmp_path / str(stop), mode="resume")) == comparable(record)
+
+
+def test_strides_rest_without_a_budget(tmp_path: Path) -> None:
+    record = run(tiny(method="outer", epochs=2, stride_lr=0.5, stride_until=0.5), tmp_path / "run")
+    first, second = [epoch["strides"] for epoch in record.epochs]
+    assert record.start_strides != first == second
+
+
+def test_a_budget_that_no_strides_meet(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--budget-macs 1000 cannot be met: limit must be at least [\d,]+"):
+        run(tiny(method="inner", budget_macs="1000"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_epoch_beyond_the_budget_is_not_the_best(tmp_path: Path) -> None:
     curves = Curves(9)
     kept = Checkpoints(tmp_path, curves, patience=0)

@@ -40,6 +40,8 @@ class RunConfig:
         optimizer: "sgd", with a momentum of 0.9, or "adam".
         lr: the peak learning rate.
         stride_lr: the learning rate of the strides; None for that of the weights.
+        stride_until: share of the epochs after which strides stay as they are, and only weights learn. With a budget
+            strides are then moved to where the costs end just below it, see `anystride.fit_macs_`.
         weight_decay: of the weights; strides have none.
         schedule: how the learning rate follows the training, see `training.SCHEDULES`.
         mixup: alpha of Mixup's Beta distribution; 0 for none.
@@ -84,6 +86,7 @@ class RunConfig:
     optimizer: str = "sgd"
     lr: float = 0.05
     stride_lr: float | None = None
+    stride_until: float = 1.0
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     mixup: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from anystride import fit_macs_
 from anystride.lab.commands.parsing import STRIDED, strides
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
@@ -69,6 +71,7 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
     costs = multiply_accumulates(classifier.model, source.example)
     if config.budget_macs:
         classifier.limit_macs(_limit(config, source, costs))
+        _check_limit(classifier, source)
     start = {
         "start_strides": strides_of(classifier),
         "start_map_sizes": sizes,
@@ -85,6 +88,15 @@ def _limit(config: RunConfig, source: Source, costs: int) -> float:
         twin = replace(config, method="strided", strides=strides(text.removeprefix(STRIDED)))
         return multiply_accumulates(build(twin, source).model, source.example)
     return float(text.removesuffix("x")) * costs if text.endswith("x") else float(text)
+
+
+def _check_limit(classifier: Classifier, source: Source) -> None:
+    """UsageError for a limit that no strides can meet."""
+    assert classifier.budget is not None
+    try:
+        fit_macs_(copy.deepcopy(classifier.model), source.example, classifier.budget.limit)
+    except ValueError as error:
+        raise UsageError(f"--budget-macs {classifier.config.budget_macs} cannot be met: {error}") from error
 
 
 def build(config: RunConfig, source: Source) -> Classifier:

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from anystride import Budget, complexity, learned_strides, macs, param_groups, regrid_
+from anystride import Budget, complexity, fit_macs_, learned_strides, macs, param_groups, regrid_
 from anystride.lab.data.module import PRIME
 from anystride.lab.data.source import Batch
 from anystride.lab.models import registry
@@ -110,9 +110,14 @@ class Classifier(pl.LightningModule):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if self.config.lam:
             loss = loss + self.config.lam * complexity(self.model)
-        if self.budget is not None:
+        if self.budget is not None and self.current_epoch < self.resting:
             loss = loss + self.budget(macs(self.model, torch.empty(1, *self.shape, device=self.device)))
         return loss
+
+    @property
+    def resting(self) -> int:
+        """The first epoch, from 0 on, in which strides stay as they are; the number of epochs for none."""
+        return math.ceil(self.config.stride_until * self.config.epochs)
 
     def limit_macs(self, limit: float) -> None:
         """Hold the multiply-accumulates per example to `limit` from now on, by a term of the loss."""
@@ -168,6 +173,8 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         # What a network draws itself, as in dropout, follows from seed and epoch: a resumed run draws it again.
         torch.manual_seed((self.config.seed * PRIME + self.current_epoch) * PRIME + self.global_rank)
+        if self.budget is not None and self.current_epoch == self.resting:
+            fit_macs_(self.model, torch.empty(1, *self.shape, device=self.device), self.budget.limit)
         if self.config.grid == "fixed":
             regrid_(self.model, torch.empty(1, *self.shape, device=self.device))
 
@@ -187,8 +194,17 @@ class Classifier(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM)
         steps = int(self.trainer.estimated_stepping_batches)
         factor = SCHEDULES[config.schedule]
-        # The half step keeps the very first and the very last update from being zero.
-        scheduler = LambdaLR(optimizer, lambda done: factor((done + 0.5) / (steps + 1)))
+        rest = self.resting * steps / config.epochs
+
+        def of_weights(done: int) -> float:
+            # The half step keeps the very first and the very last update from being zero.
+            return factor((done + 0.5) / (steps + 1))
+
+        def of_strides(done: int) -> float:
+            return of_weights(done) if done < rest else 0.0
+
+        factors: list[Callable[[int], float]] = [of_weights, of_strides]  # as `param_groups` orders them
+        scheduler = LambdaLR(optimizer, factors[: len(groups)])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
