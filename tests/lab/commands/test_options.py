@@ -26,7 +26,7 @@ from anystride.lab.run.config import RunConfig
 from anystride.lab.run.defaults import STRIDES
 from anystride.lab.run.experiment import run
 from anystride.lab.run.folder import inspect
-from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
+from anystride.lab.run.optimiser import OPTIMIZERS, SCHEDULES
 
 from ..conftest import tiny
 

@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride.lab.data import cifar
-from anystride.lab.data.augment import crop_and_flip, normalise, random_crop, random_flip, resize
+from anystride.lab.data.augment import crop_and_flip, normalise, random_crop, random_flip, resize, shift_and_flip
 from anystride.lab.data.images import read_inputs
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
@@ -273,3 +273,15 @@ def test_augmentation_can_be_chosen(tmp_path, cifar10):
     )
     assert len(plain) == 1
     assert 60 < len(cropped) <= 81 < len(usual) <= 162  # 9 x 9 shifts, and twice as many with mirror images
+
+
+def test_shifts_of_the_release_bring_in_the_mean_colour():
+    images = torch.zeros(64, 3, 8, 8, dtype=torch.uint8)
+    images[:, 0] = 200
+    images[:, 1, :, :4] = 100  # half of the second channel: its mean is 50
+    shifted = shift_and_flip(images, torch.Generator().manual_seed(0))
+    assert (shifted[:, 0] == 200).all()
+    assert set(shifted[:, 1].unique().tolist()) == {0.0, 50.0, 100.0}
+    new = (shifted[:, 1] == 50).float().mean(dim=(1, 2))
+    assert new.min() == 0
+    assert new.max() <= 1 - (6 / 8) ** 2  # at most two rows and two columns

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from anystride import DiffStride1d, DiffStride2d, complexity, freeze_, learned_strides, macs
 from anystride.lab.models.downsample import DOWNSAMPLERS, METHODS, pair
-from anystride.lab.models.measure import map_sizes
+from anystride.lab.models.measure import learned, map_sizes
 from anystride.lab.models.registry import ARCHITECTURES, build
 from anystride.lab.models.spec import NetworkSpec
 
@@ -70,9 +70,9 @@ def test_learned_strides_come_in_the_order_of_the_strides(
     name: str, method: str, width: int, shape: tuple[int, ...], strides: tuple[object, ...]
 ) -> None:
     model = build(name, NetworkSpec([5], shape[0], width, method, strides))  # type: ignore[arg-type]
-    learned = [tuple(stride.tolist()) for stride in learned_strides(model).values()]
+    found = [tuple(stride.tolist()) for stride in learned(model).values()]
     expected = [pair(stride)[: axes(name)] for stride in strides]  # type: ignore[arg-type]
-    assert learned == (expected if DOWNSAMPLERS[method].learns else [])
+    assert found == (expected if DOWNSAMPLERS[method].learns else [])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ from anystride.lab.paper.plan import build_network
 from anystride.lab.paper.protocols import AUDIO_TASKS
 from anystride.lab.paper.recipe import METHODS, nearest_whole
 from anystride.lab.run.config import RunConfig
-from anystride.lab.run.training import OPTIMIZERS, SCHEDULES
+from anystride.lab.run.optimiser import OPTIMIZERS, SCHEDULES
 
 from ..records import fabricated
 
@@ -38,7 +38,8 @@ RUNS = {
     "table-a5": 4 * 4 * 3,
     "table-a6": 4 * 4 * 3,
     "table-a7": 2 * 2 * 3,
-    "release": 2 * 4 * 3,
+    "release": 2 * 5 * 3,
+    "smoothness": 5 * 2 * 3,
     "pareto": (27 + 5) * 3,
 }
 FEWER = {**RUNS, "table1": 3 * 4 * 3, "table2": 3 * 2 * 3}
@@ -102,8 +103,9 @@ def test_published_values_belong_to_the_papers_methods(name):
     grid = RECIPES[name].grid()
     for cell in grid.cells:
         ours = any(run.method == "inner" for run in (*cell.runs, *cell.follows))
-        drawn = name.startswith("figure") or name == "pareto"
-        assert drawn or (cell.published is None) == ours
+        without = name.startswith("figure") or name in ("pareto", "smoothness")
+        without = without or (cell.column == "DiffStride" and name == "release")
+        assert without or (cell.published is None) == ours
 
 
 def test_the_search_by_hand_has_every_combination_of_strides():

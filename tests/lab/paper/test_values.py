@@ -134,4 +134,4 @@ def test_an_estimate_counts_examples_and_bytes():
     assert cost.data_bytes == 39 * 10**9
     assert cost.checkpoint_bytes >= 12 * cost.parameters[0] * 4 * 3  # weights and Adam's two moments
     scenes = estimate(RECIPES["release"].grid("scenes", seeds=1, epochs=3, train_size=50, **SMALL), torch.device("cpu"))
-    assert scenes.examples == 8 * 3 * 50
+    assert scenes.examples == 10 * 3 * 50

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 
-from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts, mix
+from anystride.lab.data.catalogue import open_source
+from anystride.lab.data.module import EvaluationBatches, SourceData, TrainParts, mix, mix_pairs
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
@@ -179,6 +181,26 @@ def test_mixup_mixes_inputs_and_keeps_both_labels() -> None:
     assert torch.allclose(mixed.flatten(), expected)
     again = mix(inputs, labels, 0.4, torch.Generator().manual_seed(1))
     assert torch.equal(again[0], mixed)
+
+
+def test_mixup_of_pairs_has_a_share_for_each() -> None:
+    inputs, labels = torch.arange(200.0).reshape(200, 1, 1, 1), torch.arange(200)
+    mixed, first, second, shares = mix_pairs(inputs, labels, 0.4, torch.Generator().manual_seed(1))
+    assert torch.equal(first, labels[::2])
+    assert torch.equal(second, labels[1::2])
+    assert torch.allclose(mixed.flatten(), shares * first + (1 - shares) * second)
+    assert len(shares.unique()) > 90
+    assert torch.equal(mix_pairs(inputs, labels, 0.4, torch.Generator().manual_seed(1))[0], mixed)
+
+
+def test_a_step_of_mixed_pairs_takes_twice_as_many_examples(tmp_path: Path) -> None:
+    config = tiny(mixup=0.2, mixup_by="pair", train_size=64, batch_size=16, epochs=1)
+    data = SourceData(open_source(config), config.batch_size, 0, mixup=0.2, pairs=True)
+    batches = list(data.train_dataloader())
+    assert [len(batch[0]) for batch in batches] == [16, 16]
+    assert run(config, tmp_path / "run").loss is not None
+    with pytest.raises(UsageError, match="--batch-size must be at most 32, half of the training examples, got 40"):
+        run(replace(config, batch_size=40), tmp_path / "large")
 
 
 class Windows(Source):

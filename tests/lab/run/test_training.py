@@ -13,8 +13,9 @@ from anystride.lab.data.module import TrainParts
 from anystride.lab.data.scenes import scene_task
 from anystride.lab.run.experiment import run
 from anystride.lab.run.folder import CHECKPOINT, RECORD
+from anystride.lab.run.optimiser import SCHEDULES, cosine
 from anystride.lab.run.record import Record, load
-from anystride.lab.run.training import SCHEDULES, cosine, load_classifier
+from anystride.lab.run.training import load_classifier
 
 from ..conftest import tiny
 

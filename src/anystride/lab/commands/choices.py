@@ -21,6 +21,8 @@ CHOICES: dict[str, dict[str, str]] = {
         "inner": "learned strides; maps have the sizes of a strided convolution",
         "cosine": "learned strides, the same sizes by short filters: the fastest",
         "average": "average pooling, for densenet-bc and series",
+        "release": "learned strides as the paper's authors released them, for resnet18-release",
+        "release-spectral": "spectral pooling as they released it, for resnet18-release",
     },
     "optimizer": {
         "sgd": "stochastic gradient descent with a momentum of 0.9",
@@ -33,9 +35,18 @@ CHOICES: dict[str, dict[str, str]] = {
         "release": "as the paper's authors released it",
         "constant": "always the same",
     },
+    "decay": {
+        "all": "weights, norms and biases; never strides",
+        "weights": "weights alone",
+    },
+    "mixup_by": {
+        "batch": "the whole batch, mixed with itself",
+        "pair": "each pair of images, of which a step takes twice as many",
+    },
     "augment": {
         "auto": "what is usual for the data, as crops and mirror images",
         "crop": "crops alone, for images that must not be mirrored",
+        "release": "as the paper's authors released it: shifts by 2 pixels, mirror images",
         "none": "nothing",
     },
     "grid": {

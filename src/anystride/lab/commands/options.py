@@ -43,9 +43,11 @@ class RunOption:
 
 MODELS = ("resnet18", "resnet18-imagenet", "resnet18-release", "densenet-bc", "efficientnet-b0", "audio", "series")
 
+METHODS = ("strided", "spectral", "outer", "inner", "cosine", "average", "release", "release-spectral")
+
 RUN_OPTIONS: dict[str, RunOption] = {
     "model": RunOption("the network", choices=MODELS),
-    "method": RunOption("the downsampler", choices=("strided", "spectral", "outer", "inner", "cosine", "average")),
+    "method": RunOption("the downsampler", choices=METHODS),
     "strides": RunOption(
         "one per downsampler; vertical x horizontal (for sound time x frequency) as in 3x2", strides, "S,S,S"
     ),
@@ -65,8 +67,10 @@ RUN_OPTIONS: dict[str, RunOption] = {
         "how the learning rate follows the training", choices=("cosine", "step", "step-imagenet", "release", "constant")
     ),
     "weight_decay": RunOption("of the weights; strides have none", number(0), "X"),
+    "decay": RunOption("what decays", choices=("all", "weights")),
     "lam": RunOption("weight of the complexity term, Eq. 6", number(0), "X"),
     "mixup": RunOption("alpha of Mixup's Beta distribution (0: none)", number(0), "X"),
+    "mixup_by": RunOption("what has one share in Mixup", choices=("batch", "pair")),
     "label_smoothing": RunOption("share spread over all classes", number(0, below=1), "X"),
     "seed": RunOption("of weights, stand-ins and order", whole(0), "N"),
     "precision": RunOption(
@@ -96,7 +100,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
         budget,
         "X",
     ),
-    "augment": RunOption("what is done to training examples", choices=("auto", "crop", "none")),
+    "augment": RunOption("what is done to training examples", choices=("auto", "crop", "release", "none")),
     "skip_bad": RunOption("leave out files that cannot be read", is_flag=True),
     "label_pattern": RunOption(
         r"class by file name instead of folder, as in '(\d)_.*' for 7_ann_3.wav", pattern, "REGEX"

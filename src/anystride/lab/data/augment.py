@@ -25,7 +25,16 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 def augmentation(name: str) -> Augment | None:
     """What is done to training images: "auto" crops and mirrors them, "crop" does not mirror, "none" gives None."""
-    return {"auto": crop_and_flip, "crop": crop, "none": None}[name]
+    return {"auto": crop_and_flip, "crop": crop, "release": shift_and_flip, "none": None}[name]
+
+
+def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """As the authors' release: shifts by up to 2 pixels, with the mean colour where nothing was, and a flip.
+
+    There images are normalised before, so that what is filled in is zero; here the colour is that of the batch.
+    """
+    colour = images.float().mean(dim=(0, 2, 3), keepdim=True)
+    return random_flip(random_crop(images.float() - colour, 2, generator) + colour, generator)
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -58,16 +58,18 @@ class TrainParts(Sampler[Part]):
 
 
 class TrainBatches(Dataset[Batch]):
-    """A source's training batches by `Part`, mixed with themselves where `mixup` is above zero."""
+    """A source's training batches by `Part`, mixed where `mixup` is above zero: with themselves, or pair by pair."""
 
-    def __init__(self, source: Source, mixup: float) -> None:
-        self.source, self.mixup = source, mixup
+    def __init__(self, source: Source, mixup: float, pairs: bool = False) -> None:
+        self.source, self.mixup, self.pairs = source, mixup, pairs
 
     def __getitem__(self, part: Part) -> Batch:
         rows, seed = part
         generator = torch.Generator().manual_seed(seed)
         inputs, labels, *_ = self.source.train_batch(rows, generator)
-        return mix(inputs, labels, self.mixup, generator) if self.mixup else (inputs, labels)
+        if not self.mixup:
+            return inputs, labels
+        return (mix_pairs if self.pairs else mix)(inputs, labels, self.mixup, generator)
 
 
 class EvaluationBatches(Dataset[Batch]):
@@ -88,6 +90,15 @@ def mix(inputs: Tensor, labels: Tensor, alpha: float, generator: torch.Generator
     return share * inputs + (1 - share) * inputs[other], labels, labels[other], torch.tensor(share)
 
 
+def mix_pairs(inputs: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> Batch:
+    """Mixup of each two neighbours, with a share of their own: half as many inputs, and shares (N / 2,)."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    drawn = np.random.default_rng(seed).beta(alpha, alpha, size=len(labels) // 2)
+    shares = torch.from_numpy(drawn).to(inputs.device, inputs.dtype)
+    share = shares.view(-1, *[1] * (inputs.ndim - 1))
+    return share * inputs[::2] + (1 - share) * inputs[1::2], labels[::2], labels[1::2], shares
+
+
 class SourceData(pl.LightningDataModule):
     """Serves a `Source` to Lightning's trainer, as a run's configuration asks."""
 
@@ -100,9 +111,11 @@ class SourceData(pl.LightningDataModule):
         steps: int = 0,
         accumulate: int = 1,
         mixup: float = 0.0,
+        pairs: bool = False,
     ) -> None:
         super().__init__()
-        self.source, self.batch_size, self.seed = source, batch_size, seed
+        self.source, self.seed, self.pairs = source, seed, pairs and mixup > 0
+        self.batch_size = batch_size * 2 if self.pairs else batch_size
         self.steps, self.accumulate, self.mixup = steps, accumulate, mixup
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -117,7 +130,7 @@ class SourceData(pl.LightningDataModule):
             world=world,
         )
         workers = self.source.workers
-        data = TrainBatches(self._resident(), self.mixup)
+        data = TrainBatches(self._resident(), self.mixup, self.pairs)
         return DataLoader(data, batch_size=None, sampler=parts, num_workers=workers, persistent_workers=workers > 0)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, overload
 from torch import Tensor, nn
 
 from anystride import DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d
+from anystride.lab.models.release import ReleaseDiffStride2d, ReleaseSpectralPool2d
 from anystride.lab.models.spec import NetworkSpec
 
 Stride = tuple[float, float]
@@ -50,6 +51,14 @@ def _spectral(stride: Stride | Stride1d, spec: NetworkSpec) -> nn.Module:
     return layer(stride, norm=spec.norm)
 
 
+def _release(stride: Stride | Stride1d, spec: NetworkSpec) -> nn.Module:
+    return ReleaseDiffStride2d(stride[0] if spec.shared else stride, spec.smoothness, spec.shared)
+
+
+def _release_spectral(stride: Stride | Stride1d, _: NetworkSpec) -> nn.Module:
+    return ReleaseSpectralPool2d(stride)
+
+
 def _average(stride: Stride | Stride1d, _: NetworkSpec) -> nn.Module:
     # Without ceil_mode the samples that do not fill a window at the border are left out, as in DenseNet.
     return nn.AvgPool1d(whole(stride)) if len(stride) == 1 else nn.AvgPool2d(whole(stride))
@@ -62,12 +71,17 @@ DOWNSAMPLERS: dict[str, Downsampler] = {
     "inner": Downsampler("DiffStride, inner", _diffstride("inner"), learns=True),
     "cosine": Downsampler("DiffStride, raised cosine", _diffstride("cosine"), learns=True),
     "average": Downsampler("average pooling", _average, learns=False, whole=True),
+    "release": Downsampler("the release's DiffStride", _release, learns=True),
+    "release-spectral": Downsampler("the release's spectral pooling", _release_spectral, learns=False),
 }
 """Every method by its name. A network knows them by `conv_stride_and_pool` alone."""
 
 METHODS = ("strided", "spectral", "outer", "inner", "cosine")
 """The methods that can replace a strided convolution; "average" stands in for them in DenseNet, and joins them in the
 network for series."""
+
+RELEASE = ("release", "release-spectral")
+"""Those of the authors' release, for the network of the release."""
 
 
 @overload
@@ -95,10 +109,13 @@ def conv_stride_and_pool(spec: NetworkSpec, stride: Stride | Stride1d) -> tuple[
     return (1,) * len(stride), build(stride, spec)
 
 
+PLAIN = (nn.Identity, nn.AvgPool1d, nn.AvgPool2d, ReleaseDiffStride2d, ReleaseSpectralPool2d)
+"""Layers that take no convolution."""
+
+
 def pooled(pool: nn.Module, conv: nn.Module, x: Tensor) -> Tensor:
     """Run a convolution and the pooling layer that follows it, as one operation where the layer offers that."""
-    plain = isinstance(pool, (nn.Identity, nn.AvgPool1d, nn.AvgPool2d))
-    y: Tensor = pool(conv(x)) if plain else pool(x, convolution=conv)
+    y: Tensor = pool(conv(x)) if isinstance(pool, PLAIN) else pool(x, convolution=conv)
     return y
 
 

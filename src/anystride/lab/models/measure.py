@@ -8,8 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from anystride import macs
+from anystride import learned_strides, macs
+from anystride.lab.models import release
 from anystride.lab.models.network import Network
+
+
+def learned(model: nn.Module) -> dict[str, Tensor]:
+    """The strides of all learned layers in use, by their names: ours, or those of the authors' release."""
+    return learned_strides(model) or release.learned_strides(model)
 
 
 def multiply_accumulates(model: Network, image: Tensor) -> int:

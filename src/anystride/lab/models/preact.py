@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import ConvPool, Stride, checked_strides, conv_stride_and_pool, pooled
+from anystride.lab.models.downsample import METHODS as ORDINARY
+from anystride.lab.models.downsample import RELEASE, ConvPool, Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
+from anystride.lab.models.release import SamePadding
 from anystride.lab.models.spec import NetworkSpec
+
+METHODS = (*ORDINARY, *RELEASE)
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
+CUT = 0.87962566103423978
+"""Deviation of a standard normal distribution that is cut at two deviations."""
 DOWNSAMPLED = "the stem, then one per shortcut block"
+
+
+def convolution(channels_in: int, channels_out: int, size: int, stride: tuple[int, int] = (1, 1)) -> nn.Conv2d:
+    """A convolution without a bias that keeps the size at stride 1; a strided one pads as in Keras."""
+    if max(stride) > 1:
+        return SamePadding(channels_in, channels_out, size, stride=stride, bias=False)
+    return nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=False)
+
+
+def initialise(weight: Tensor) -> None:
+    """He et al.'s normal distribution as Keras draws it: cut at two deviations, and wider to have the same variance."""
+    fan_in, _ = nn.init._calculate_fan_in_and_fan_out(weight)
+    deviation = math.sqrt(2 / fan_in) / CUT
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 class PreActBlock(nn.Module):
@@ -33,11 +54,11 @@ class PreActBlock(nn.Module):
         conv_stride = (1, 1)
         if stride is not None:
             conv_stride, self.pool = conv_stride_and_pool(spec, stride)
-            self.project = nn.Conv2d(channels_in, channels_out, 1, stride=conv_stride, bias=False)
+            self.project = convolution(channels_in, channels_out, 1, conv_stride)
         self.norm1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=conv_stride, padding=1, bias=False)
+        self.conv1 = convolution(channels_in, channels_out, 3, conv_stride)
         self.norm2 = nn.BatchNorm2d(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.conv2 = convolution(channels_out, channels_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = pooled(self.pool, self.conv1, relu(self.norm1(x)))
@@ -52,7 +73,7 @@ class PreActResNet(Network):
     def __init__(self, spec: NetworkSpec, strides: Sequence[Stride]) -> None:
         super().__init__()
         conv_stride, pool = conv_stride_and_pool(spec, strides[0])
-        conv = nn.Conv2d(spec.in_channels, spec.width, 3, stride=conv_stride, padding=1, bias=False)
+        conv = convolution(spec.in_channels, spec.width, 3, conv_stride)
         self.stem = ConvPool(conv, pool)
         channels = [spec.width, *(spec.width * 2**depth for depth in range(STAGES))]
         stages = []
@@ -65,7 +86,7 @@ class PreActResNet(Network):
         self.classify = linear_heads(channels[-1], spec.heads)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                initialise(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -80,8 +101,7 @@ def resnet18_release(spec: NetworkSpec) -> PreActResNet:
 
     The release lists five strides, (1, 1, 2, 2, 2) by default, but does nothing with its second, for the stage of
     identity blocks. As there, transforms are left unscaled (`norm="backward"`): a map grows with its stride, which
-    weighs the skips, since nothing normalises those. Unlike there, a strided convolution pads both sides alike,
-    spectral pooling keeps odd sizes odd, and initial weights are not truncated.
+    weighs the skips, since nothing normalises those. The methods "release" and "release-spectral" are its layers.
 
     Args:
         spec: strides have four entries: one for the stem, whose 3x3 convolution a pooling layer follows, then one per
@@ -95,5 +115,5 @@ def resnet18_release(spec: NetworkSpec) -> PreActResNet:
         >>> resnet18_release(NetworkSpec(10, width=4, method="inner"))(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    pairs = checked_strides(spec, {STAGES: DOWNSAMPLED}, (1, 2, 2, 2))
+    pairs = checked_strides(spec, {STAGES: DOWNSAMPLED}, (1, 2, 2, 2), METHODS)
     return PreActResNet(replace(spec, norm="backward"), pairs)

@@ -29,7 +29,9 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet18": Architecture("ResNet-18 for small images", (3, 4), resnet.resnet18),
     "resnet18-imagenet": Architecture("ResNet-18", (4,), resnet.resnet18_imagenet),
-    "resnet18-release": Architecture("ResNet-18 of the authors' release", (4,), preact.resnet18_release),
+    "resnet18-release": Architecture(
+        "ResNet-18 of the authors' release", (4,), preact.resnet18_release, methods=preact.METHODS
+    ),
     "densenet-bc": Architecture("DenseNet-BC", (2,), densenet.densenet_bc, methods=densenet.METHODS),
     "efficientnet-b0": Architecture("EfficientNet-B0", (7,), efficientnet.efficientnet_b0),
     "audio": Architecture("2D-CNN for log-mel spectrograms", (6,), audio.audio, axes=SOUND_AXES),

@@ -7,6 +7,7 @@ from anystride.lab.paper import (
     figure4,
     pareto,
     release,
+    smoothness,
     table1,
     table2,
     table3,
@@ -32,6 +33,7 @@ RECIPES: dict[str, Recipe] = {
         *table_a5.RECIPES,
         table_a7.RECIPE,
         release.RECIPE,
+        smoothness.RECIPE,
         pareto.RECIPE,
     )
 }

@@ -24,12 +24,15 @@ TITLES = {
     "spectral": "Spectral",
     "outer": "DiffStride",
     "inner": "DiffStride inner",
+    "cosine": "DiffStride cosine",
+    "release": "DiffStride of the release",
+    "release-spectral": "Spectral of the release",
 }
 """The columns' headings in the paper, where they are in it. "inner" is ours: its maps are as small as strided ones."""
 
 METHODS = ("strided", "spectral", "outer", "inner")
 
-RESERVED = ("model", "method", "strides", "shared_stride", "lam", "seed", "data")
+RESERVED = ("model", "method", "strides", "shared_stride", "lam", "seed", "data", "budget_macs")
 """What a recipe compares: changed, it would be another table."""
 
 
@@ -120,7 +123,8 @@ class Setting:
 class Recipe:
     """A table or figure. `settings` makes the cells of one of `datasets`, whose first is the default.
 
-    Several of `joins`, joined by "+", are a data set, too.
+    Several of `joins`, joined by "+", are a data set, too. `compares` names fields of `RunConfig` that differ between
+    runs besides those of RESERVED.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Recipe:
     stand_in: str
     settings: Callable[[str], Setting]
     joins: frozenset[str] = frozenset()
+    compares: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -157,7 +162,7 @@ class Recipe:
             raise UsageError(f"budget must be a finite number greater than 0, got {budget}; 1 is the full protocol")
         if seeds < 1:
             raise UsageError(f"seeds must be at least 1, got {seeds}; the paper has 3")
-        check_changes(changes)
+        check_changes(changes, (*RESERVED, *self.compares))
         setting = self.settings(chosen)
 
         def repeat(runs: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
@@ -183,15 +188,15 @@ class Measurement:
     source: str
 
 
-def check_changes(changes: dict[str, Any]) -> None:
+def check_changes(changes: dict[str, Any], reserved: tuple[str, ...] = RESERVED) -> None:
     """Check names of fields that every run of a recipe is to have other than its protocol.
 
     Raises:
         UsageError: what the recipe compares, or no field of `RunConfig`.
     """
-    free = [field.name for field in dataclasses.fields(RunConfig) if field.name not in RESERVED]
+    free = [field.name for field in dataclasses.fields(RunConfig) if field.name not in reserved]
     for name, value in changes.items():
-        if name in RESERVED:
+        if name in reserved:
             raise UsageError(f"{name} is what the recipe compares, got {value!r}; change one of {', '.join(free)}")
         if name not in free:
             raise UsageError(f"{name} is not a part of a run's configuration, got {value!r}; see {', '.join(free)}")

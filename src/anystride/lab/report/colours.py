@@ -9,8 +9,19 @@ METHOD_COLOURS = {
     "outer": "#0072B2",
     "inner": "#009E73",
     "cosine": "#D55E00",
+    "release": "#56B4E9",
+    "release-spectral": "#F0E442",
 }
-METHOD_MARKERS = {"strided": "s", "average": "P", "spectral": "D", "outer": "o", "inner": "^", "cosine": "v"}
+METHOD_MARKERS = {
+    "strided": "s",
+    "average": "P",
+    "spectral": "D",
+    "outer": "o",
+    "inner": "^",
+    "cosine": "v",
+    "release": "X",
+    "release-spectral": "*",
+}
 STRIDE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
 
 

@@ -43,8 +43,11 @@ class RunConfig:
         stride_until: share of the epochs after which strides stay as they are, and only weights learn. With a budget
             strides are then moved to where the costs end just below it, see `anystride.fit_macs_`.
         weight_decay: of the weights; strides have none.
-        schedule: how the learning rate follows the training, see `training.SCHEDULES`.
+        decay: "all" for weights, norms and biases, or "weights" alone, as in the authors' release.
+        schedule: how the learning rate follows the training, see `optimiser.SCHEDULES`.
         mixup: alpha of Mixup's Beta distribution; 0 for none.
+        mixup_by: what has one share: "batch", whose examples are mixed with each other, or "pair", as in the authors'
+            release: two examples make one, and a step takes twice as many.
         label_smoothing: share of a label that is spread over all classes.
         seed: of weights, synthetic data and order.
         data: a data set or a folder; several tasks are joined by "+".
@@ -66,7 +69,7 @@ class RunConfig:
             a number; a multiple of those before training such as "0.5x"; those of the same network with strided
             convolutions such as "strided:2,2,2"; "" for none.
         augment: what is done to training examples: "auto" for what is usual for the data, "crop" for images that must
-            not be mirrored, "none".
+            not be mirrored, "release" for what the authors' release has for CIFAR, "none".
         skip_bad: whether files that cannot be read are left out; otherwise they are an error.
         label_pattern: for a folder without class folders, a regular expression for file names, whose group "label", or
             only group, is the class.
@@ -88,8 +91,10 @@ class RunConfig:
     stride_lr: float | None = None
     stride_until: float = 1.0
     weight_decay: float = 5e-4
+    decay: str = "all"
     schedule: str = "cosine"
     mixup: float = 0.0
+    mixup_by: str = "batch"
     label_smoothing: float = 0.0
     seed: int = 0
     data: str = SCENES

@@ -182,6 +182,7 @@ def _data(config: RunConfig, source: Source) -> SourceData:
         steps=config.epoch_steps,
         accumulate=config.accumulate,
         mixup=config.mixup,
+        pairs=config.mixup_by == "pair",
     )
 
 

@@ -15,7 +15,7 @@ from anystride.lab.commands.parsing import STRIDED, strides
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
-from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.downsample import DOWNSAMPLERS, RELEASE
 from anystride.lab.models.measure import map_sizes, multiply_accumulates
 from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.report.text import strides_text
@@ -81,7 +81,7 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
 
 
 def _limit(config: RunConfig, source: Source, costs: int) -> float:
-    if not DOWNSAMPLERS[config.method].learns:
+    if not DOWNSAMPLERS[config.method].learns or config.method in RELEASE:
         raise UsageError(f"--budget-macs needs a method that learns its strides, got --method {config.method}")
     text = config.budget_macs
     if text.startswith(STRIDED):
@@ -116,8 +116,10 @@ def build(config: RunConfig, source: Source) -> Classifier:
 def check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
     """UsageError for a batch size that the examples or the processes cannot give."""
     count, parts = source.train_length, config.accumulate * environment.world
-    if config.batch_size > count and not config.epoch_steps:
-        raise UsageError(f"--batch-size must be at most {count}, the training examples, got {config.batch_size}")
+    pairs = config.mixup > 0 and config.mixup_by == "pair"
+    if config.batch_size * (1 + pairs) > count and not config.epoch_steps:
+        most = f"{count // (1 + pairs)}, {'half of ' * pairs}the training examples"
+        raise UsageError(f"--batch-size must be at most {most}, got {config.batch_size}")
     if config.batch_size % parts:
         raise UsageError(
             f"--batch-size must be a multiple of {parts}, the parts that --accumulate {config.accumulate} and "

@@ -12,45 +12,20 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from anystride import Budget, complexity, fit_macs_, learned_strides, macs, param_groups, regrid_
+from anystride import Budget, complexity, fit_macs_, macs, regrid_
 from anystride.lab.data.module import PRIME
 from anystride.lab.data.source import Batch
 from anystride.lab.models import registry
+from anystride.lab.models.measure import learned
 from anystride.lab.models.network import Network, in_fast_layout
 from anystride.lab.run.checkpoint import read_checkpoint
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.optimiser import optimiser_of, schedule_of
 
-MOMENTUM = 0.9
-WARM_UP = 0.2
-"""The share of the training over which the cosine schedule's learning rate rises."""
 TOP = 5
 """With more classes than this, a second metric counts whether the right one is among this many best guesses."""
-
-
-def cosine(progress: float) -> float:
-    """The learning rate's factor after a share `progress` of the training: a linear rise, then half a cosine."""
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
-
-
-def tenths(*points: float) -> Callable[[float], float]:
-    """A schedule whose factor is divided by 10 at each of `points`, shares of the training."""
-    return lambda progress: 10.0 ** -sum(progress >= point for point in points)
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": cosine,
-    "step": tenths(1 / 2, 3 / 4),  # section 3.2, CIFAR: after 200 and 300 of 400 epochs
-    "step-imagenet": tenths(30 / 90, 60 / 90, 80 / 90),  # section 3.2, ImageNet
-    # The authors' release, by batches of 78,000: a tenth at first, the full rate from batch 400 on, then ever less.
-    "release": lambda progress: 0.1 if progress < 400 / 78_000 else tenths(18 / 78, 32 / 78)(progress),
-    "constant": lambda progress: 1.0,  # section 3.1
-}
-OPTIMIZERS = ("sgd", "adam")
 
 
 class Classifier(pl.LightningModule):
@@ -103,10 +78,11 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         inputs, labels, *mixed = batch
         logits = self(inputs)
-        loss = self._loss(logits, labels)
         if mixed:
             other, share = mixed
-            loss = share * loss + (1 - share) * self._loss(logits, other)
+            loss = self._loss(logits, labels, share) + self._loss(logits, other, 1 - share)
+        else:
+            loss = self._loss(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if self.config.lam:
             loss = loss + self.config.lam * complexity(self.model)
@@ -124,8 +100,12 @@ class Classifier(pl.LightningModule):
         self.budget = Budget(limit)
         self.hparams["budget"] = limit
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(self.own(logits, labels), labels, label_smoothing=self.config.label_smoothing)
+    def _loss(self, logits: Tensor, labels: Tensor, share: Tensor | None = None) -> Tensor:
+        """The mean loss, times `share`: one number, or one per example."""
+        reduction = "mean" if share is None or share.ndim == 0 else "none"
+        own, smoothing = self.own(logits, labels), self.config.label_smoothing
+        loss = cross_entropy(own, labels, label_smoothing=smoothing, reduction=reduction)
+        return loss if share is None else (share * loss).mean()
 
     def own(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits with those of other tasks' classes at minus infinity."""
@@ -185,26 +165,9 @@ class Classifier(pl.LightningModule):
                 self.log(f"stride/{number}_{axis}", stride)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        config = self.config
-        groups = param_groups(self.model, lr=config.lr, weight_decay=config.weight_decay, stride_lr=config.stride_lr)
-        optimizer: torch.optim.Optimizer
-        if config.optimizer == "adam":
-            optimizer = torch.optim.Adam(groups, lr=config.lr)
-        else:
-            optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM)
+        optimizer = optimiser_of(self.model, self.config)
         steps = int(self.trainer.estimated_stepping_batches)
-        factor = SCHEDULES[config.schedule]
-        rest = self.resting * steps / config.epochs
-
-        def of_weights(done: int) -> float:
-            # The half step keeps the very first and the very last update from being zero.
-            return factor((done + 0.5) / (steps + 1))
-
-        def of_strides(done: int) -> float:
-            return of_weights(done) if done < rest else 0.0
-
-        factors: list[Callable[[int], float]] = [of_weights, of_strides]  # as `param_groups` orders them
-        scheduler = LambdaLR(optimizer, factors[: len(groups)])
+        scheduler = schedule_of(optimizer, self.config, steps, self.resting)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
@@ -218,8 +181,8 @@ def _end(metric: nn.Module) -> Tensor:
 
 def strides_of(classifier: Classifier) -> list[list[float]]:
     """The current pair of strides of each downsampler; the configured ones where none is learned."""
-    learned = [[float(value) for value in stride] for stride in learned_strides(classifier.model).values()]
-    pairs = [stride * 2 if len(stride) == 1 else stride for stride in learned]
+    found = [[float(value) for value in stride] for stride in learned(classifier.model).values()]
+    pairs = [stride * 2 if len(stride) == 1 else stride for stride in found]
     return pairs or [list(pair) for pair in classifier.config.strides]
 
 

@@ -1,0 +1,35 @@
+"""The smoothness R of the window: the paper says that it has no significant impact, and takes 4 (section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from anystride.lab.data.names import CIFAR_JPEG
+from anystride.lab.paper.protocols import SCENES, cifar
+from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting
+
+SMOOTHNESS = (0.5, 1.0, 2.0, 4.0, 8.0)
+METHODS = ("outer", "inner")
+COST, ACCURACY = "MMAC per image", "Accuracy"
+
+
+def settings(dataset: str) -> Setting:
+    protocol = cifar(dataset)
+    cells = []
+    for smoothness in SMOOTHNESS:
+        for method in METHODS:
+            run = replace(protocol.base, method=method, smoothness=smoothness)
+            cell = Cell(f"R = {smoothness:g}", TITLES[method], (run,), panel=ACCURACY)
+            cells += [cell, replace(cell, value="mmacs", panel=COST)]
+    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
+
+
+RECIPE = Recipe(
+    "smoothness",
+    "CIFAR by the smoothness of the window",
+    "section 3, the choice of R",
+    ("cifar10", "cifar100", CIFAR_JPEG, SCENES),
+    SCENES,
+    settings,
+    compares=("smoothness",),
+)
