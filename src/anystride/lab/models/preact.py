@@ -33,8 +33,7 @@ def convolution(channels_in: int, channels_out: int, size: int, stride: tuple[in
 
 def initialise(weight: Tensor) -> None:
     """He et al.'s normal distribution as Keras draws it: cut at two deviations, and wider to have the same variance."""
-    fan_in, _ = nn.init._calculate_fan_in_and_fan_out(weight)
-    deviation = math.sqrt(2 / fan_in) / CUT
+    deviation = math.sqrt(2 / weight[0].numel()) / CUT
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
