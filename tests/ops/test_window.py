@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
+from anystride import functional
 from anystride.ops.window import LINEAR_RAMPS, band, clamp_stride, output_length, stride_bounds, window
 
 lengths = st.integers(2, 200)
@@ -82,11 +83,15 @@ def test_slope_is_the_derivative(length, smoothness, ramp, share):
 
 
 @given(length=lengths, stride=st.floats(1, 50), smoothness=smoothnesses)
-def test_ramp_lists_the_open_interval(length, stride, smoothness):
+def test_ramp_lists_the_ramp_with_its_upper_end(length, stride, smoothness):
     for ramp in LINEAR_RAMPS:
         at = band(length, stride, smoothness, ramp)
-        expected = [k for k in range(1, at.output_length // 2 + 1) if 0 < at.gain(k) < 1]
-        assert list(at.ramp()) == expected
+        bins = range(1, at.output_length // 2 + 1)
+        inside = [k for k in bins if 0 < at.gain(k) < 1]
+        upper_end = [k for k in bins if abs((at.edge - k) / at.ramp_width - 1) < 1e-6]
+        assert list(at.ramp()) == sorted({*inside, *upper_end})
+        on_ramp = at.on_ramp(torch.tensor(bins, dtype=torch.float64))
+        assert [k for k, on in zip(bins, on_ramp.tolist(), strict=True) if on] == list(at.ramp())
 
 
 @pytest.mark.parametrize("length", [5, 6, 7, 8, 16, 31, 32, 33, 100])
@@ -127,3 +132,28 @@ def test_window_equals_oracle():
 
 def test_window_takes_whole_numbers():
     assert window(torch.tensor([0, 9]), 32, 2.0).tolist() == [1.0, 0.75]
+
+
+@pytest.mark.parametrize("ramp", LINEAR_RAMPS)
+@pytest.mark.parametrize(
+    ("length", "stride", "smoothness"), [(32, 2.0, 4.0), (16, 2.0, 2.0), (24, 3.0, 1.0), (33, 1.5, 4.0)]
+)
+def test_at_a_kink_the_gradient_is_that_towards_larger_strides(ramp, length, stride, smoothness):
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, length, dtype=torch.float64)
+    at = band(length, stride, smoothness, ramp)
+    assert (at.edge - at.ramp_width) % 1 == 0  # a bin stands where the ramp begins
+    h = at.output_length
+
+    def loss(s):
+        gains = band(length, s, smoothness, ramp, h).gains(torch.arange(h // 2 + 1, dtype=torch.float64))
+        spectrum = torch.fft.rfft(x, norm="forward")[..., : h // 2 + 1] * gains
+        return torch.fft.irfft(spectrum, n=h, norm="forward").square().sum()
+
+    learned = torch.tensor([stride], dtype=torch.float64, requires_grad=True)
+    functional.diffstride(x, learned, smoothness, ramp).square().sum().backward()
+    step = 1e-6
+    larger = (loss(stride + step) - loss(stride)) / step
+    smaller = (loss(stride) - loss(stride - step)) / step
+    assert learned.grad.item() == pytest.approx(larger.item(), rel=1e-4)
+    assert larger.item() != pytest.approx(smaller.item(), rel=1e-2)

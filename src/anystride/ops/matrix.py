@@ -261,7 +261,7 @@ def probe_rows(at: Band, table: Tensor, floor: float) -> Tensor:
     """(r, h): see `AxisOperator`. Where the band's stride is a tensor, r does not follow from its value."""
     h = at.output_length
     gains = at.gains(table[:, -2])
-    on_ramp = (gains > 0) & (gains < 1)
+    on_ramp = at.on_ramp(table[:, -2])
     scale = (gains.clamp_min(floor).reciprocal() * -at.slope).where(on_ramp, 0.0).sqrt() * table[:, -1]
     rows = table[:, :h].t() * scale.unsqueeze(1)
     cosines, sines = rows.split([h // 2 + 1, (h - 1) // 2])

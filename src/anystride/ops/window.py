@@ -18,6 +18,8 @@ RAMPS = (*LINEAR_RAMPS, "cosine")
 
 # Strides live in float32: 32 / 3.2f is 9.9999998. Output lengths forgive that much, relatively.
 _ROUNDING = 1e-6
+# The height of a ramp's upper end, with the same patience.
+_TOP = 1 + _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,25 @@ class Band:
 
     @property
     def slope(self) -> float:
-        """d gain / d stride on the ramp; elsewhere the gain does not move."""
+        """d gain / d stride on the ramp; elsewhere the gain does not move.
+
+        A gain has a kink where the ramp begins and where it ends, and a bin stands exactly there when L / (2 S) and R
+        are whole numbers, as from (2, 2, 2) at all layers. The derivative is then that towards larger strides: the bin
+        with a gain of exactly 1 begins to fall, that with 0 stays. So the output alone decides the gradient, as
+        everywhere. Clamping in torch or TensorFlow counts both bins, which is the derivative to neither side.
+        """
         return -self.length / (2 * self.ramp_width * self.stride**2)
 
     def ramp(self) -> tuple[int, ...]:
-        """The positive frequency indices with a gain strictly between 0 and 1 that the output can hold."""
+        """The positive frequency indices on the ramp, its upper end included, that the output can hold."""
         first = max(math.floor(self.edge - self.ramp_width), 1)
         last = min(math.ceil(self.edge), self.output_length // 2)
-        return tuple(k for k in range(first, last + 1) if 0 < self.gain(k) < 1)
+        return tuple(k for k in range(first, last + 1) if 0 < (self.edge - k) / self.ramp_width <= _TOP)
+
+    def on_ramp(self, frequency: Tensor) -> Tensor:
+        """Which signed frequency indices are on the ramp, its upper end included."""
+        height = (self.edge - frequency.abs()) / self.ramp_width
+        return (height > 0) & (height <= _TOP)
 
 
 def band(
