@@ -83,3 +83,51 @@ def test_order_from_an_example_leaves_the_gradient():
 def test_a_model_without_strides():
     with pytest.raises(ValueError, match="model has no DiffStride layer"):
         anystride.complexity(nn.Conv2d(3, 3, 1))
+
+
+class Residual(nn.Module):
+    """A stem, a block whose branches share a stride, and a convolution behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.main, self.skip = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.pool = DiffStride2d((2.0, 3.0), ramp="inner")
+        self.after = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), DiffStride2d(1.6, ramp="inner"))
+        self.last = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.pool(x, convolution=self.main) + self.skip(self.pool(x))
+        return self.last(self.after(x))
+
+
+def test_equation_6_over_convolutions():
+    model, x = Residual(), torch.randn(1, 3, 32, 32)
+    first, second = model.pool.stride, model.after[1].stride
+    one = 1 / first.prod()
+    two = one / second.prod()
+    # stem, main, skip and the next at their sizes; `after[0]` runs by itself before its pool; the last is left out.
+    expected = 1 + 3 * one
+    value = anystride.complexity(model, x, count="convolutions")
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    got = torch.autograd.grad(value, [first, second], allow_unused=True)
+    want = torch.autograd.grad(expected, [first, second], allow_unused=True)
+    torch.testing.assert_close(got[0], want[0])
+    assert anystride.complexity(model).item() == pytest.approx((one + two).item(), rel=1e-6)
+
+
+def test_over_convolutions_of_a_converted_network():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3), nn.ReLU()
+    )
+    x = torch.randn(1, 3, 32, 32)
+    anystride.convert_(model, x)
+    assert anystride.complexity(model, x, count="convolutions").item() == pytest.approx(1 + 1 / 4, rel=1e-6)
+
+
+def test_wrong_count():
+    with pytest.raises(ValueError, match="count must be one of 'strides', 'convolutions', got 'layers'"):
+        anystride.complexity(DiffStride2d(2.0), count="layers")
+    with pytest.raises(ValueError, match="example_input must be given with count='convolutions'"):
+        anystride.complexity(DiffStride2d(2.0), count="convolutions")

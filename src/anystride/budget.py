@@ -1,16 +1,20 @@
 """The complexity of a network as a function of its strides: Eq. 6, multiply-accumulates, and a budget for them."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from anystride.counting.counter import account
+from anystride.checks import check_choice
+from anystride.counting.counter import Account, account
+from anystride.counting.labels import Label, Length
 from anystride.layers import DiffStrideNd
 
 
-def complexity(model: nn.Module, example_input: Any = None) -> Tensor:
+def complexity(
+    model: nn.Module, example_input: Any = None, count: Literal["strides", "convolutions"] = "strides"
+) -> Tensor:
     """J of Eq. 6: the sum over layers l of the product over i <= l of 1 / (S_h^i S_w^i), differentiable.
 
     Each term is the share of the input's positions that is left after layer l, and work in a convolutional network is
@@ -19,16 +23,23 @@ def complexity(model: nn.Module, example_input: Any = None) -> Tensor:
     in use, and all axes of a layer multiply. The equation knows neither branches nor channels: `macs` counts the work
     itself.
 
+    The paper sums "over convolution layers". By `count="strides"` those are the layers with a learned stride, one term
+    for each. By "convolutions" they are all convolutions but the last, most of which have a stride of 1: a term repeats
+    for each convolution that works on maps of its size. ResNet-18 then has 19 terms instead of 3 or 4, and the same
+    weight of J in the loss presses that much more. Every convolution that runs counts, those of shortcuts too; strides
+    that are not learned do not.
+
     Args:
         model: a network with at least one DiffStride layer.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments, for the order. Nothing is
             computed, and the order of an earlier call with the same sizes is remembered.
+        count: what has a term; "convolutions" needs an example.
 
     Returns:
         A scalar, to be weighted and added to the loss.
 
     Raises:
-        ValueError: the model learns no stride.
+        ValueError: the model learns no stride, `count` is none of the two, or it needs an example.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -38,6 +49,11 @@ def complexity(model: nn.Module, example_input: Any = None) -> Tensor:
     layers = [module for module in model.modules() if isinstance(module, DiffStrideNd)]
     if not layers:
         raise ValueError("model has no DiffStride layer, so its complexity does not depend on a stride")
+    check_choice("count", count, ("strides", "convolutions"))
+    if count == "convolutions":
+        if example_input is None:
+            raise ValueError("example_input must be given with count='convolutions', to see which convolutions run")
+        return _over_convolutions(account(model, example_input))
     if example_input is not None:
         met = [layer for length in account(model, example_input).lengths if (layer := length.layer()) is not None]
         layers = list(dict.fromkeys([*met, *layers]))
@@ -47,6 +63,22 @@ def complexity(model: nn.Module, example_input: Any = None) -> Tensor:
             seen.add(id(layer.stride))
             shares.append(layer.effective_stride().expand(layer.spatial_dims).prod().reciprocal())
     return torch.stack(shares).cumprod(dim=0).sum()
+
+
+def _over_convolutions(found: Account) -> Tensor:
+    """Eq. 6 with a term for each convolution but the last: the share of positions that its output has."""
+    shares: dict[Length, Tensor] = {}
+
+    def share(label: Label) -> Any:
+        return math.prod(shares[length] ** exponent for length, exponent in label.items())
+
+    for length in found.lengths:
+        layer = length.layer()
+        assert layer is not None
+        stride = layer.effective_stride().expand(layer.spatial_dims)[length.axis]
+        shares[length] = share(length.before) / stride
+    total = sum(math.prod(share(label) for label in axes) for axes in found.convolutions[:-1])
+    return torch.as_tensor(total, dtype=torch.float32)
 
 
 def macs(model: nn.Module, example_input: Any) -> Tensor:

@@ -37,11 +37,19 @@ _KEPT = 16
 
 @dataclass
 class Account:
-    """What a pass cost: multiply-accumulates, the learned lengths as they came about, and d total / d log(length)."""
+    """What a pass cost.
+
+    Attributes:
+        total: multiply-accumulates.
+        lengths: the learned lengths as they came about.
+        weights: d total / d log(length).
+        convolutions: for each convolution in its turn, what the axes of its output are proportional to.
+    """
 
     total: int
     lengths: list[Length]
     weights: dict[Length, float]
+    convolutions: list[list[Label]]
 
     def stands(self) -> bool:
         """Whether a pass at the present strides would meet the same sizes."""
@@ -109,7 +117,7 @@ def _count(model: nn.Module, example: Any) -> Account:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.inference_mode(False):
         counter = run_once(lambda: Counter(device), model, example, training=False)
-    return Account(counter.total, counter.lengths, counter.weights)
+    return Account(counter.total, counter.lengths, counter.weights, counter.convolutions)
 
 
 class Counter(Execution):
@@ -125,6 +133,7 @@ class Counter(Execution):
         self.total = 0
         self.lengths: list[Length] = []
         self.weights: dict[Length, float] = {}
+        self.convolutions: list[list[Label]] = []
         self._labels = Labels()
         # By the name of a place, the labels of what it gave last.
         self._given_by: dict[str, list[Label]] = {}
@@ -140,6 +149,8 @@ class Counter(Execution):
         if formula is not None and not (self.stack and isinstance(self.stack[-1][1], _OPERATORS)):
             flops: int = formula(*args, **kwargs, out_val=out)
             self._add(flops // 2, factors(func.overloadpacket, args))
+            if func.overloadpacket is aten.convolution:
+                self.convolutions.append(labels_of(args[0])[2:])
         self._labels.pass_on(func, args, kwargs, tensors((args, kwargs)), tensors(out))
         return out
 
@@ -209,6 +220,8 @@ class Counter(Execution):
 
     def _program(self, x: Tensor, axes: tuple[Axis, ...], kernel: Kernel | None, after: Sequence[Label]) -> None:
         """Count the steps of the program that runs on a map."""
+        if kernel is not None:
+            self.convolutions.append([*after])
         size, labels, batch = tuple(x.shape[2:]), labels_of(x)[2:], len(x)
         sizes = [axis.output_length for axis in axes]
         program = program_of(axes, size, x.shape[1], kernel, self.device, is_local(axes))

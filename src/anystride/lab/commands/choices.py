@@ -35,6 +35,10 @@ CHOICES: dict[str, dict[str, str]] = {
         "release": "as the paper's authors released it",
         "constant": "always the same",
     },
+    "lam_over": {
+        "strides": "each layer that learns a stride",
+        "convolutions": "each convolution, as the paper's words can also be read",
+    },
     "decay": {
         "all": "weights, norms and biases; never strides",
         "weights": "weights alone",

@@ -69,6 +69,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "weight_decay": RunOption("of the weights; strides have none", number(0), "X"),
     "decay": RunOption("what decays", choices=("all", "weights")),
     "lam": RunOption("weight of the complexity term, Eq. 6", number(0), "X"),
+    "lam_over": RunOption("what has a term in Eq. 6", choices=("strides", "convolutions")),
     "mixup": RunOption("alpha of Mixup's Beta distribution (0: none)", number(0), "X"),
     "mixup_by": RunOption("what has one share in Mixup", choices=("batch", "pair")),
     "label_smoothing": RunOption("share spread over all classes", number(0, below=1), "X"),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 CHANGES = (
     "width", "epochs", "image_size", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile",
-    "threads", "smoothness", "grid", "stride_lr", "stride_until", "decay", "label_smoothing", "augment",
+    "threads", "smoothness", "grid", "stride_lr", "stride_until", "decay", "lam_over", "label_smoothing",
+    "augment",
     "label_pattern", "skip_bad",
 )  # fmt: skip
 """Options that change every run of a recipe; without them the runs are the paper's, or the stand-in's."""

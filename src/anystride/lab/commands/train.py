@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MODEL = ("model", "method", "strides", "smoothness", "shared_stride", "width")
 TRAINING = (
     "epochs", "epoch_steps", "batch_size", "optimizer", "lr", "stride_lr", "stride_until", "schedule", "weight_decay",
-    "decay", "lam", "mixup", "mixup_by", "label_smoothing", "augment", "validation", "patience",
+    "decay", "lam", "lam_over", "mixup", "mixup_by", "label_smoothing", "augment", "validation", "patience",
     "budget_macs", "init", "seed",
 )  # fmt: skip
 DATA = ("data", "image_size", "label_pattern", "label_column", "skip_bad", "train_size", "test_size")

@@ -33,6 +33,7 @@ class RunConfig:
         smoothness: R of Eq. 3, in frequency bins.
         shared_stride: whether both axes share one stride.
         lam: weight of the complexity term, Eq. 6.
+        lam_over: what has a term there, as in `anystride.complexity`: "strides" or "convolutions".
         width: channels of the first stage.
         epochs: how often the data are passed, or how often `epoch_steps` steps are taken.
         epoch_steps: optimiser steps that count as one epoch; 0 for one pass over the training data.
@@ -82,6 +83,7 @@ class RunConfig:
     smoothness: float = 4.0
     shared_stride: bool = False
     lam: float = 0.0
+    lam_over: str = "strides"
     width: int = 8
     epochs: int = 8
     epoch_steps: int = 0

@@ -85,7 +85,9 @@ class Classifier(pl.LightningModule):
             loss = self._loss(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         if self.config.lam:
-            loss = loss + self.config.lam * complexity(self.model)
+            over: Any = self.config.lam_over
+            example = torch.empty(1, *self.shape, device=self.device) if over == "convolutions" else None
+            loss = loss + self.config.lam * complexity(self.model, example, over)
         if self.budget is not None and self.current_epoch < self.resting:
             loss = loss + self.budget(macs(self.model, torch.empty(1, *self.shape, device=self.device)))
         return loss
