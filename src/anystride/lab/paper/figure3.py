@@ -14,6 +14,7 @@ from anystride.lab.paper.protocols import SCENES, cifar, imagenet
 from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, start_text
 
 VALUE = "striding"
+PANEL = "Global striding factor, the product of all strides"
 
 
 def settings(original: str, dataset: str) -> Setting:
@@ -21,7 +22,13 @@ def settings(original: str, dataset: str) -> Setting:
     protocol = imagenet(dataset) if large else cifar(dataset)
     starts: tuple[tuple[int, ...], ...] = table4.STARTS if large else table3.STARTS
     cells = tuple(
-        Cell(start_text(start), TITLES[method], (replace(protocol.base, method=method, strides=both(start)),), VALUE)
+        Cell(
+            start_text(start),
+            TITLES[method],
+            (replace(protocol.base, method=method, strides=both(start)),),
+            VALUE,
+            panel=PANEL,
+        )
         for start in starts
         for method in ("outer", "inner")
     )

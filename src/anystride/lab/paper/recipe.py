@@ -38,10 +38,14 @@ RESERVED = ("model", "method", "strides", "shared_stride", "lam", "seed", "data"
 
 @dataclass(frozen=True)
 class Published:
-    """A value of the paper: the mean and the standard deviation over its runs, None where none is given."""
+    """A value of the paper: the mean and the standard deviation over its runs, None where none is given.
+
+    `digits` are the decimals that the paper prints.
+    """
 
     mean: float
     sd: float | None = None
+    digits: int = 1
 
 
 @dataclass(frozen=True)
@@ -240,17 +244,23 @@ def both(strides: Iterable[float]) -> tuple[tuple[float, float], ...]:
     return tuple((float(stride), float(stride)) for stride in strides)
 
 
+def _published(numbers: list[str]) -> Published:
+    mean, sd = (*map(float, numbers), None)[:2]
+    assert mean is not None
+    return Published(mean, sd, max(len(number.partition(".")[2]) for number in numbers))
+
+
 def transcribed(text: str, methods: Iterable[str]) -> dict[str, dict[str, Published]]:
     """A table as it is printed: a row per line, its name, a colon, and `mean sd` per method, separated by commas.
 
     Example:
         >>> transcribed("(2, 2): 92.3 0.2, 91.5 0.2", ["strided", "spectral"])["(2, 2)"]["spectral"]
-        Published(mean=91.5, sd=0.2)
+        Published(mean=91.5, sd=0.2, digits=1)
     """
     columns = tuple(methods)
     table = {}
     for line in text.strip().splitlines():
         row, _, entries = line.partition(":")
-        values = [Published(*map(float, entry.split())) for entry in entries.split(",")]
+        values = [_published(entry.split()) for entry in entries.split(",")]
         table[row.strip()] = dict(zip(columns, values, strict=True))
     return table

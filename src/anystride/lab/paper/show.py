@@ -103,7 +103,7 @@ def _text(cell: Cell | None, record_of: Callable[[RunConfig], Record | None]) ->
     digits = DIGITS.get(cell.value.partition(":")[0], 1)
     value = measured(cell, record_of)
     text = value_text(value, digits)
-    return text if cell.published is None else f"{text}\n[dim]({published_text(cell.published, digits)})[/dim]"
+    return text if cell.published is None else f"{text}\n[dim]({published_text(cell.published)})[/dim]"
 
 
 def value_text(value: Measured, digits: int) -> str:
@@ -115,6 +115,7 @@ def value_text(value: Measured, digits: int) -> str:
     return f"{value.mean:.{digits}f}{spread}{missing}"
 
 
-def published_text(published: Published, digits: int) -> str:
-    """`92.5 ± 0.1` as the paper has it."""
+def published_text(published: Published) -> str:
+    """`92.5 ± 0.1` with the decimals of the paper."""
+    digits = published.digits
     return f"{published.mean:.{digits}f}" + ("" if published.sd is None else f" ± {published.sd:.{digits}f}")

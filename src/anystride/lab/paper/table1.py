@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from anystride.lab.paper.protocols import AUDIO_ALL, AUDIO_TASKS, NOTES, audio
-from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Published, Recipe, Setting, transcribed
+from anystride.lab.paper.recipe import MEAN, METHODS, TITLES, Cell, Published, Recipe, Setting, transcribed
 from anystride.lab.run.config import RunConfig
 
-MEAN = "Mean Accuracy"
 SINGLE, MULTI = "Single-task", "Multi-task"
 DATASETS = (AUDIO_ALL, *AUDIO_TASKS, NOTES)
 
@@ -27,7 +26,7 @@ PUBLISHED = {
         Music (instrument): 72.6 0.3, 72.9 0.5, 75.4 0.0
         Music (pitch): 91.8 0.1, 90.1 0.0, 92.2 0.1
         Speech commands: 87.3 0.1, 88.5 0.3, 90.5 0.3
-        Mean Accuracy: 85.0 9.3, 86.0 9.2, 88.3 8.7
+        Mean accuracy: 85.0 9.3, 86.0 9.2, 88.3 8.7
         """,
         _METHODS,
     ),
@@ -38,7 +37,7 @@ PUBLISHED = {
         Music (instrument): 69.8 0.4, 70.4 0.4, 73.0 0.8
         Music (pitch): 89.4 0.3, 87.6 0.7, 89.9 0.3
         Speech commands: 83.5 0.6, 83.9 0.4, 86.2 0.8
-        Mean Accuracy: 83.5 10.0, 83.5 9.6, 85.0 8.9
+        Mean accuracy: 83.5 10.0, 83.5 9.6, 85.0 8.9
         """,
         _METHODS,
     ),

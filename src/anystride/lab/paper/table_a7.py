@@ -16,7 +16,7 @@ PUBLISHED = transcribed(
     Music (instrument): 70.7 0.5, 73.0 0.8
     Music (pitch): 86.7 0.5, 89.9 0.3
     Speech commands: 86.8 0.1, 86.2 0.8
-    Mean Accuracy: 84.3 9.2, 85.0 8.9
+    Mean accuracy: 84.3 9.2, 85.0 8.9
     """,
     _SETTINGS,
 )

@@ -29,7 +29,9 @@ svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 .key span { white-space: nowrap; margin-right: 1rem; } .key i { display: inline-block; width: .8em; height: .8em; }
 #tip { position: fixed; pointer-events: none; background: var(--ink); color: var(--paper); padding: .25rem .5rem;
   border-radius: 4px; font-size: .85rem; max-width: 80vw; display: none; white-space: pre-line; }
-@media print { details { display: none; } }
+button.save { font: inherit; font-size: .75rem; color: var(--soft); background: none; border: 1px solid var(--line);
+  border-radius: 4px; padding: 0 .4rem; cursor: pointer; }
+@media print { details, button.save { display: none; } figure { break-inside: avoid; } }
 """
 
 SCRIPT = """
@@ -45,6 +47,25 @@ function show(event) {
 }
 for (const kind of ['mouseover', 'focusin', 'click']) document.addEventListener(kind, show);
 document.addEventListener('focusout', () => { tip.style.display = 'none'; });
+document.querySelectorAll('figure').forEach((figure, number) => {
+  const drawn = figure.querySelector('svg');
+  if (!drawn) return;
+  const button = document.createElement('button');
+  button.className = 'save';
+  button.textContent = 'save as SVG';
+  button.addEventListener('click', () => {
+    const copy = drawn.cloneNode(true), style = document.createElementNS('http://www.w3.org/2000/svg', 'style');
+    style.textContent = 'text{font:11px sans-serif;fill:#1b1b1b}.axis{stroke:#666}.grid{stroke:#d8d8d8}';
+    copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+    copy.prepend(style);
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([copy.outerHTML], {type: 'image/svg+xml'}));
+    link.download = 'figure-' + (number + 1) + '.svg';
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  figure.append(button);
+});
 const root = document.documentElement;
 root.dataset.overflow = root.scrollWidth > innerWidth;
 root.dataset.ready = document.querySelectorAll('[data-tip]').length;

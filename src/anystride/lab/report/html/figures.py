@@ -12,6 +12,7 @@ import torch
 
 from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.models.registry import ARCHITECTURES
+from anystride.lab.paper.figure4 import Known
 from anystride.lab.paper.values import complexity_of
 from anystride.lab.report.colours import METHOD_COLOURS, stride_colour
 from anystride.lab.report.html.plots import Series, plot
@@ -41,6 +42,7 @@ class Shown:
     def title(self) -> str:
         """Name, downsampler and strides at the start."""
         what = f"{DOWNSAMPLERS[self.config.method].title} from ({strides_text(self.config.strides)})"
+        what += ", one stride for both axes" if self.config.shared_stride else ""
         return f"{self.name}: {what}" if self.name else what
 
 
@@ -71,25 +73,36 @@ def trajectories(shown: Shown) -> str:
 
 
 def final_strides(runs: Runs) -> str:
-    """Figure 3b: where every run's strides end, per downsampler; equal accuracies from unequal strides."""
-    series = [
-        Series(
-            METHOD_COLOURS[shown.config.method],
-            [
-                (
-                    number + 1 + (0.12 if shown.config.method == "inner" else -0.12),
-                    math.sqrt(pair[0] * pair[1]),
-                    f"{shown.title}, seed {shown.config.seed}\nstride {number + 1}: {pair[0]:.2f} x {pair[1]:.2f}\n"
-                    f"{100 * shown.record.accuracy:.1f} %",
-                )
-                for number, pair in enumerate(shown.record.strides)
-            ],
-            link=[shown.link] * len(shown.record.strides),
-        )
-        for shown in runs
-    ]
-    caption = "Learned strides of every run, per downsampler: the geometric mean of both axes."
-    return figure(plot(series, "downsampler", "stride"), caption, _methods(runs))
+    """Figure 3b: where every run's strides end, per downsampler and axis; a figure per method, a colour per start."""
+    parts = []
+    for method in dict.fromkeys(shown.config.method for shown in runs):
+        mine = [shown for shown in runs if shown.config.method == method]
+        axes = ARCHITECTURES[mine[0].config.model].axes
+        starts = {
+            text: stride_colour(number)
+            for number, text in enumerate(dict.fromkeys(strides_text(shown.config.strides) for shown in mine))
+        }
+        series = []
+        for shown in mine:
+            start = strides_text(shown.config.strides)
+            shift = 0.5 * (list(starts).index(start) + 0.5) / len(starts) - 0.25
+            for axis, name in enumerate(axes):
+                points = [
+                    (
+                        number + 1 + shift,
+                        pair[axis],
+                        f"{shown.title}, seed {shown.config.seed}\nstride {number + 1}, {name}: {pair[axis]:.2f}\n"
+                        f"{100 * shown.record.accuracy:.1f} %",
+                    )
+                    for number, pair in enumerate(shown.record.strides)
+                ]
+                link = [shown.link] * len(points)
+                series.append(Series(starts[start], points, hollow=axis == 1, link=link))
+        marks = f"; discs {axes[0]}, rings {axes[1]}" if len(axes) > 1 else ""
+        caption = f"{DOWNSAMPLERS[method].title}: where the strides of each run end, per downsampler{marks}."
+        keys = {f"from ({start})": colour for start, colour in starts.items()}
+        parts.append(figure(plot(series, "downsampler", "stride"), caption, keys))
+    return "".join(parts)
 
 
 def striding(runs: Runs) -> str:
@@ -104,21 +117,39 @@ def striding(runs: Runs) -> str:
     return figure(plot(series, "global striding factor", "accuracy (%)", log=True), caption, _methods(runs))
 
 
-def accuracy_against(runs: Runs, quantity: Literal["J", "cost"], where: str = "") -> str:
-    """Accuracy against "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates; `where` ends the caption."""
-    series = []
+def accuracy_against(runs: Runs, quantity: Literal["J", "cost"], where: str = "", known: Sequence[Known] = ()) -> str:
+    """Accuracy against a quantity.
+
+    Args:
+        runs: the points.
+        quantity: "J" of Eq. 6 (Figure 4) or "cost", multiply-accumulates.
+        where: ends the caption.
+        known: points of the paper, for J.
+    """
+    series, labelled = [], set()
     for shown in runs:
         config, record = shown.config, shown.record
         j = complexity_of(record.strides)
         cost = record.multiply_accumulates / 1e6
-        weight = f", lambda {config.lam:g}" if config.lam else ""
+        weight = f"lambda {config.lam:g}" if config.lam else ""
         accuracy = 100 * record.accuracy
-        text = f"{shown.title}{weight}, seed {config.seed}\n{strides_text(record.strides)}\n"
+        text = f"{shown.title}{', ' * bool(weight)}{weight}, seed {config.seed}\n{strides_text(record.strides)}\n"
         text += f"{accuracy:.1f} %, J {j:.3f}, {cost:.1f} MMAC"
         point = (j if quantity == "J" else cost, accuracy, text)
-        series.append(Series(METHOD_COLOURS[config.method], [point], link=[shown.link]))
+        first = (config.method, config.lam) not in labelled
+        labelled.add((config.method, config.lam))
+        colour, label = METHOD_COLOURS[config.method], weight.replace("lambda ", "\u03bb ") if first else ""
+        series.append(Series(colour, [point], hollow=config.shared_stride, link=[shown.link], label=label))
+    for each in known:
+        j = complexity_of(each.strides)
+        text = f"the paper, {each.name}\n{strides_text(each.strides)}\n{each.accuracy:g} %, J {j:.3f}"
+        series.append(Series(METHOD_COLOURS[each.method], [(j, each.accuracy, text)], hollow=True))
     name = "J of Eq. 6 at the end" if quantity == "J" else "million multiply-accumulates per example"
     caption = f"Accuracy against {name}, every run{where}."
+    if known:
+        caption += " Rings: what the paper prints, on its own data; its J follows from the strides."
+    elif any(shown.config.shared_stride for shown in runs):
+        caption += " Rings: one stride for both axes."
     return figure(plot(series, name, "accuracy (%)", log=True), caption, _methods(runs))
 
 
@@ -130,20 +161,27 @@ def windows(shown: Shown) -> str:
         for number, (start, end) in enumerate(zip(record.start_strides, record.strides, strict=True)):
             colour = stride_colour(number)
             keys[f"stride {number + 1}: {start[axis]:.2f} to {end[axis]:.2f}"] = colour
-            for stride, dashed in ((start[axis], True), (end[axis], False)):
-                series.append(Series(colour, _window(shown, number, axis, stride), True, dashed, marks=False))
+            for stride, sizes, dashed in (
+                (start[axis], record.start_map_sizes, True),
+                (end[axis], record.map_sizes, False),
+            ):
+                curve = _window(shown, _length(sizes, shown.record.strides, number, axis), stride)
+                series.append(Series(colour, curve, True, dashed, marks=False))
         drawn = plot(series, f"frequency, {name} (cycles per sample)", "window")
         parts.append(figure(drawn, f"{shown.title}: windows along {name}; dashed at the start.", keys))
     return "".join(parts)
 
 
-def _window(shown: Shown, number: int, axis: int, stride: float) -> list[tuple[float, float, str]]:
-    sizes, strides = shown.record.map_sizes, shown.record.strides
+def _length(sizes: Sequence[Sequence[int]], strides: Sequence[Sequence[float]], number: int, axis: int) -> int:
+    """Samples of the map that enters a downsampler."""
     before = number - (len(sizes) == len(strides))
     if 0 <= before < len(sizes) and axis < len(sizes[before]):
-        length = sizes[before][axis]
-    else:  # the map that enters the first is not listed where entry 0 is what leaves it: its scale hardly matters
-        length = max(32, round(sizes[0][min(axis, len(sizes[0]) - 1)] * strides[0][axis]))
+        return sizes[before][axis]
+    # The map that enters the first is not listed where entry 0 is what leaves it: its scale hardly matters.
+    return max(32, round(sizes[0][min(axis, len(sizes[0]) - 1)] * strides[0][axis]))
+
+
+def _window(shown: Shown, length: int, stride: float) -> list[tuple[float, float, str]]:
     frequency = torch.linspace(0, length / 2, 60)
     gain = window(frequency, length, stride, shown.config.smoothness, shown.config.method)
     return [(float(k) / length, float(g), "") for k, g in zip(frequency, gain, strict=True)]

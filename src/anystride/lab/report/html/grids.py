@@ -9,10 +9,10 @@ from html import escape
 from typing import Any
 
 from anystride.lab.errors import UsageError
-from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
+from anystride.lab.paper.figure4 import known
 from anystride.lab.paper.grid import GridRequest
-from anystride.lab.paper.recipe import METHODS, TITLES, Grid
+from anystride.lab.paper.recipe import METHODS, TITLES, Grid, is_own
 from anystride.lab.paper.values import numbers_of
 from anystride.lab.report.collect import Results, Run, Table
 from anystride.lab.report.html import figures
@@ -22,6 +22,8 @@ from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
 Link = Callable[[Run], str]
+LEARNED = ("outer", "inner", "cosine")
+"""Methods whose windows can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
         parts.append(f'<p class="note">{escape(warning)}</p>')
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
-    protocol = "the stand-in's" if grid.dataset == RECIPES[table.request.recipe].stand_in else "the paper's"
-    parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
+    is_small = bool(grid.stands_in_for) and not is_own(grid.dataset)
+    parts += [f"<h3>At {'a small' if is_small else 'the full'} protocol</h3>", value_tables(grid, record_of, link_of)]
     parts += _costs(grid, record_of)
     if found:
         parts.append(f'<div class="figures">{_figures(table.request, found)}</div>')
@@ -122,11 +124,11 @@ def _costs(grid: Grid, record_of: Callable[[RunConfig], Record | None]) -> list[
 def _figures(request: GridRequest, found: figures.Runs) -> str:
     drawn = [figures.accuracy_against(found, "cost")]
     if request.recipe == "figure4":
-        drawn.append(figures.accuracy_against(found, "J"))
-    learned = [shown for shown in found if DOWNSAMPLERS[shown.config.method].learns]
+        drawn.append(figures.accuracy_against(found, "J", known=known()))
+    learned = [shown for shown in found if shown.config.method in LEARNED]
     if learned:
         drawn += [figures.final_strides(learned), figures.striding(learned)]
-    for method in ("outer", "inner", "cosine"):
+    for method in LEARNED:
         mine = [shown for shown in learned if shown.config.method == method]
         if mine:
             drawn += [figures.trajectories(mine[0]), figures.windows(mine[0])]

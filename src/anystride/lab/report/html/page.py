@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -64,6 +66,7 @@ def _page(results: Results, out: Path) -> str:
         "<p>Tables and figures of <cite>Learning Strides in Convolutional Neural Networks</cite> (Riad et al., ICLR "
         "2022), made of this project's records. Small numbers behind a value lead to the record of that seed.</p>"
     )
+    body = f"{''.join(section.html for section in sections)}{runs.section(results, link, is_short=bool(sections))}"
     unfinished = f" {len(results.unfinished)} have not." if results.unfinished else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -71,10 +74,15 @@ def _page(results: Results, out: Path) -> str:
         f"<title>anystride: results</title><style>{STYLE}</style></head><body>"
         f"<h1>Learning strides: what was measured</h1>{told if sections else ''}"
         f"<p>{len(ended)} runs have ended.{unfinished} {escape(_where([run.record for run in ended]))}</p>"
-        f"{_problems(results.problems)}{_contents(sections)}{''.join(section.html for section in sections)}"
-        f"{runs.section(results, link, is_short=bool(sections))}"
+        f"{_problems(results.problems)}{_contents(sections)}{_numbered(body)}"
         f'<div id="tip" role="status"></div><script>{SCRIPT}</script></body></html>\n'
     )
+
+
+def _numbered(body: str) -> str:
+    """Figures with their numbers, in the order of the page."""
+    numbers = itertools.count(1)
+    return re.sub("<figcaption>", lambda _: f"<figcaption>Figure {next(numbers)}. ", body)
 
 
 def _links(root: Path, out: Path) -> Callable[[Run], str]:

@@ -13,14 +13,27 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y, tip) of one colour; `line` joins them, and `dashed` breaks the line."""
+    """Points (x, y, tip) of one colour.
+
+    Args:
+        colour: of points and line.
+        points: with the text that is shown under the mouse.
+        line: joins them.
+        dashed: breaks the line.
+        marks: whether the points are drawn.
+        hollow: whether they are rings.
+        link: the addresses that they lead to.
+        label: stands beside the first point.
+    """
 
     colour: str
     points: Sequence[tuple[float, float, str]]
     line: bool = False
     dashed: bool = False
     marks: bool = True
+    hollow: bool = False
     link: Sequence[str] = ()
+    label: str = ""
 
 
 def plot(series: Sequence[Series], x: str, y: str, *, log: bool = False) -> str:
@@ -67,10 +80,18 @@ def _drawn(series: Series, to_pixels: Callable[[float, float], tuple[float, floa
     for number, (px, py, text) in enumerate(series.points if series.marks else ()):
         cx, cy = to_pixels(px, py)
         tip = escape(text, quote=True)
+        paint = f'fill="{series.colour}" fill-opacity=".8"'
+        if series.hollow:
+            paint = f'fill="{series.colour}" fill-opacity="0" stroke="{series.colour}" stroke-width="1.6"'
         mark = (
-            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4.5" fill="{series.colour}" fill-opacity=".8" tabindex="0" '
-            f'data-tip="{tip}"><title>{tip}</title></circle>'
+            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4.5" {paint} tabindex="0" data-tip="{tip}">'
+            f"<title>{tip}</title></circle>"
         )
+        if series.label and number == 0:
+            # To the left where the right end is near.
+            near = cx > WIDTH - RIGHT - 60
+            place = f'x="{cx - 7:.1f}" text-anchor="end"' if near else f'x="{cx + 7:.1f}"'
+            parts.append(f'<text {place} y="{cy + 4:.1f}">{escape(series.label)}</text>')
         link = series.link[number] if number < len(series.link) else ""
         parts.append(f'<a href="{escape(link, quote=True)}">{mark}</a>' if link else mark)
     return parts

@@ -59,10 +59,10 @@ def _entry(
         )
     if cell.published is None:
         return text
-    known = f"published {published_text(cell.published, digits)}"
+    known = f"published {published_text(cell.published)}"
     gap = difference(cell, value)
     if gap is not None and not stands_in:
-        known += f", difference {gap:+.{digits}f}"
+        known += f", difference {gap:+.{max(digits, cell.published.digits)}f}"
     return f'{text}<span class="known">{known}</span>'
 
 
