@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anystride.lab.models.measure import COUNTER
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
@@ -36,6 +37,7 @@ def fabricated(run: RunConfig | None = None, **changes: Any) -> Record:
             run.method, 8
         )
         * 10**6,
+        "counter": COUNTER,
         "parameters": 1000,
         "epochs": [{"strides": start}, {"strides": end}],
         "seconds": {"train": 1.0, "total": 2.0},

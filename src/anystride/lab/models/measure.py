@@ -12,6 +12,9 @@ from anystride import learned_strides, macs
 from anystride.lab.models import release
 from anystride.lab.models.network import Network
 
+COUNTER = 2
+"""Version of what `anystride.macs` counts. It is to be raised when a network gets another number; records carry it."""
+
 
 def learned(model: nn.Module) -> dict[str, Tensor]:
     """The strides of all learned layers in use, by their names: ours, or those of the authors' release."""

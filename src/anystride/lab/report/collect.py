@@ -12,6 +12,7 @@ from typing import Any
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.grid import GRIDS, MEASURED, RUNS, GridRequest, load_measurement, load_request
+from anystride.lab.report.costs import counted_anew
 from anystride.lab.report.text import printable
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.folder import CONFIGURATION, RECORD
@@ -92,7 +93,7 @@ def collect(root: Path) -> Results:
         below = folder.relative_to(root)
         if _exists(folder / RECORD):
             try:
-                results.runs[below] = Run(below, load(folder / RECORD))
+                results.runs[below] = Run(below, counted_anew(load(folder / RECORD)))
             except UsageError as error:
                 results.problems.append(_line(folder / RECORD, error, root))
         elif _exists(folder / CONFIGURATION):

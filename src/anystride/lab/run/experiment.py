@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from anystride.lab.data.module import SourceData
 from anystride.lab.data.source import Source
 from anystride.lab.errors import BusyError
-from anystride.lab.models.measure import map_sizes, multiply_accumulates
+from anystride.lab.models.measure import COUNTER, map_sizes, multiply_accumulates
 from anystride.lab.record import finite_or_none, provenance
 from anystride.lab.run.callbacks import Checkpoints, Curves, WholeFiles, measures
 from anystride.lab.run.checkpoint import read_checkpoint
@@ -210,6 +210,7 @@ def _record(ready: Ready, curves: Curves, tested: _Tested) -> Record:
         devices=ready.environment.world,
         classes=list(source.classes),
         examples=source.counts,
+        input_shape=list(source.example.shape[1:]),
         accuracy=values["test_accuracy"],
         top5=values.get("test_top5"),
         accuracies=values.get("tasks", {ready.classifier.tasks[0]: values["test_accuracy"]}),
@@ -220,6 +221,7 @@ def _record(ready: Ready, curves: Curves, tested: _Tested) -> Record:
         strides=best["strides"],
         map_sizes=map_sizes(model, source.example),
         multiply_accumulates=multiply_accumulates(model, source.example),
+        counter=COUNTER,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         epochs=finite_or_none(epochs),
         seconds={

@@ -15,7 +15,10 @@ from anystride.lab.run.record_checks import check
 SCHEMA = 1
 LARGEST_FILE = 2**26
 """Bytes: an epoch takes about 500."""
-OPTIONAL = ("devices", "examples", "top5", "accuracies", "validation_accuracy", "best_epoch", "extended")
+OPTIONAL = (
+    "devices", "examples", "input_shape", "top5", "accuracies", "validation_accuracy", "best_epoch", "extended",
+    "counter",
+)  # fmt: skip
 """Fields that older records lack; a file has no entry for one that is None."""
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "command": list,
@@ -56,6 +59,7 @@ class Record:
         devices: the number of processes.
         classes: names of the classes, task after task.
         examples: one line about the data.
+        input_shape: (C, H, W) of one input, (C, T) of a series.
         accuracy: on the test images after the last epoch, a fraction; the mean over tasks.
         top5: the share of test images whose class is among the five best guesses, where there are more classes.
         accuracies: the accuracy of each task.
@@ -70,6 +74,7 @@ class Record:
         strides: the same pairs after training.
         map_sizes: the same sizes after training.
         multiply_accumulates: per image, after training.
+        counter: the version of what counted these, `models.measure.COUNTER`.
         parameters: the number of trained values.
         epochs: one entry per epoch: losses, accuracy, strides and seconds.
         seconds: of the training (`train`) and of the whole run (`total`).
@@ -85,6 +90,7 @@ class Record:
     devices: int | None = None
     classes: list[str]
     examples: str | None = None
+    input_shape: list[int] | None = None
     accuracy: float
     top5: float | None = None
     accuracies: dict[str, float] | None = None
@@ -98,6 +104,7 @@ class Record:
     strides: list[list[float]]
     map_sizes: list[list[int]]
     multiply_accumulates: int
+    counter: int | None = None
     parameters: int
     epochs: list[dict[str, Any]]
     seconds: dict[str, float]

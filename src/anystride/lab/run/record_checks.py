@@ -38,9 +38,11 @@ def check(values: Mapping[str, Any]) -> None:
     _whole(values["seed"], "seed", least=-LARGEST)
     for field in ("start_multiply_accumulates", "multiply_accumulates", "parameters"):
         _whole(values[field], field)
-    for field in ("devices", "best_epoch"):
+    for field in ("devices", "best_epoch", "counter"):
         if values.get(field) is not None:
             _whole(values[field], field, least=1)
+    for number in _list(values.get("input_shape") or [], "input_shape"):
+        _whole(number, "input_shape", least=1)
     _shares(values)
     if values["loss"] is not None:
         _number(values["loss"], "loss")
