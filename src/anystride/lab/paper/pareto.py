@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
@@ -17,6 +18,13 @@ from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, star
 SEARCH = tuple(product((1, 2, 3), repeat=3))
 """Every combination of whole strides up to 3."""
 USUAL = (2, 2, 2)
+BUDGETS = ((3, 2, 3), (2, 3, 2), (2, 2, 2), (2, 2, 1), (2, 1, 2), (1, 2, 2))
+"""What learned runs may cost: as strided convolutions at these strides."""
+LEARNED: dict[str, dict[str, Any]] = {
+    "cosine": {"stride_until": 0.5},
+    "inner": {"stride_until": 0.5, "smoothness": 1.0, "stride_lr": 0.003},
+}
+"""How each ramp learns here, by a small search on half of the training data. Strides rest in the second half."""
 SPECTRAL = ((3, 2, 3), (2, 3, 2), (2, 2, 2), (2, 2, 1), (1, 2, 2))
 X, Y = "MMAC per image", "Accuracy"
 
@@ -28,6 +36,11 @@ def settings(dataset: str) -> Setting:
         for start in starts:
             run = replace(protocol.base, method=method, strides=both(start))
             cells += _point(Cell(start_text(start), TITLES[method], (run,)))
+    for method, training in LEARNED.items():
+        for budget in BUDGETS:
+            limit = f"strided:{','.join(map(str, budget))}"
+            run = replace(protocol.base, method=method, strides=both(USUAL), budget_macs=limit, **training)
+            cells += _point(Cell(f"as {start_text(budget)}", TITLES[method], (run,)))
     return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
 
 
@@ -43,4 +56,5 @@ RECIPE = Recipe(
     (CIFAR_JPEG, "cifar10", "cifar100", SCENES),
     SCENES,
     settings,
+    compares=("stride_until", "smoothness", "stride_lr"),
 )
