@@ -12,6 +12,7 @@ pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
 from anystride import DiffStride2d, complexity
 from anystride.lab.errors import UsageError
+from anystride.lab.paper import plan
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.plan import estimate
 from anystride.lab.paper.recipe import MEAN, Cell, Published
@@ -120,7 +121,7 @@ def test_every_recipe_can_be_estimated(name):
     grid = replace(whole, cells=(*whole.cells[:4], *whole.pending))  # a deep network's costs take a second each
     cost = estimate(grid, torch.device("cpu"))
     assert cost.runs == len(grid.runs) + (2 if name == "figure4" else 0)  # those that follow from a result
-    assert cost.hours > 0
+    assert 0 < cost.hours.low <= cost.hours.middle <= cost.hours.high
     assert 0 < cost.macs[0] <= cost.macs[1]
     assert set(cost.rate) == {run.method for run in grid.runs} | ({"strided"} if grid.pending else set())
     assert cost.data_bytes == 0
@@ -135,3 +136,31 @@ def test_an_estimate_counts_examples_and_bytes():
     assert cost.checkpoint_bytes >= 12 * cost.parameters[0] * 4 * 3  # weights and Adam's two moments
     scenes = estimate(RECIPES["release"].grid("scenes", seeds=1, epochs=3, train_size=50, **SMALL), torch.device("cpu"))
     assert scenes.examples == 10 * 3 * 50
+
+
+def test_an_estimate_at_another_devices_rate_measures_nothing(monkeypatch):
+    monkeypatch.setattr(plan, "_seconds", lambda *_: pytest.fail("a step was measured"))
+    grid = RECIPES["pareto"].grid("scenes", seeds=1, **SMALL)
+    cost, twice = (estimate(grid, torch.device("cpu"), rate) for rate in (1e9, 2e9))
+    macs = sum(plan._cost(plan._cost_key(run))[0] * plan._examples(run) for run in grid.runs)
+    assert cost.hours.low == cost.hours.high == pytest.approx(3 * macs / 1e9 / 3600)
+    assert twice.hours.middle == pytest.approx(cost.hours.middle / 2)
+
+
+def test_time_grows_linearly_between_the_cheapest_and_the_most_expensive_network(monkeypatch):
+    grid = RECIPES["pareto"].grid("scenes", seeds=1, **SMALL)
+    strided = replace(grid, cells=tuple(cell for cell in grid.cells if cell.column == "Strided Conv."))
+    asked = []
+
+    def seconds(run, _):
+        asked.append(run.strides)
+        return plan.Range(1.0, 2.0, 4.0) if run.strides[0] == (3.0, 3.0) else plan.Range(10.0, 20.0, 40.0)
+
+    monkeypatch.setattr(plan, "_seconds", seconds)
+    cost = estimate(strided, torch.device("cpu"))
+    assert len(asked) == 2
+    costs = [plan._cost(plan._cost_key(run))[0] for run in strided.runs]
+    shares = [(each - min(costs)) / (max(costs) - min(costs)) for each in costs]
+    expected = sum(2 + 18 * share for share in shares) * plan._examples(strided.runs[0]) / 3600
+    assert cost.hours.middle == pytest.approx(expected)
+    assert cost.hours.high == pytest.approx(2 * cost.hours.middle) == pytest.approx(4 * cost.hours.low)

@@ -45,6 +45,12 @@ def add(commands: Commands[Parser]) -> None:
         "table-a7 of sounds)",
     )
     parser.add_argument("--plan", action="store_true", help="list runs, device time and disk; start nothing")
+    parser.add_argument(
+        "--rate",
+        type=number(0, above=True),
+        metavar="GMACS",
+        help="with --plan: another device's speed in training, 10^9 multiply-accumulates per second",
+    )
     parser.add_argument("--budget", type=share, default=1.0, metavar="SHARE", help="share of the epochs, as in 5%%")
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs per cell (default 3)")
     parser.add_argument("--only", default="", metavar="NAME", help="only runs whose name contains this")
@@ -85,6 +91,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.plan:
         _plan(request, options)
         return 0
+    if options.rate is not None:
+        raise UsageError("--rate is for --plan; runs take the time that they take")
     return _run(request, options)
 
 
@@ -151,7 +159,8 @@ def _plan(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.show import plan_table
 
     grid = request.grid().resolve(record_in(options.out))
-    console().print(plan_table(grid, estimate(grid), record_in(options.out)))
+    cost = estimate(grid, rate=None if options.rate is None else 1e9 * options.rate)
+    console().print(plan_table(grid, cost, record_in(options.out)))
 
 
 def _run(request: GridRequest, options: argparse.Namespace) -> int:

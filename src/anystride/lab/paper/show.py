@@ -58,7 +58,7 @@ def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Reco
         ("MMAC per example, at the start", _range(f"{each / 1e6:,.1f}" for each in cost.macs)),
         ("parameters", _range(f"{each:,}" for each in cost.parameters)),
         ("estimated device time", _time_text(cost)),
-        ("measured here for it", f"GMAC/s in training: {rates}"),
+        ("speed behind it", f"GMAC/s in training: {rates}"),
         ("disk", f"checkpoints {_size(cost.checkpoint_bytes)}, data sets {_size(cost.data_bytes)}"),
         ("protocol", grid.note),
         ("names", ", ".join(run.key for run in grid.runs)),
@@ -72,8 +72,12 @@ def _range(texts: Iterable[str]) -> str:
 
 
 def _time_text(cost: Estimate) -> str:
-    text = f"{duration_text(3600 * cost.hours)} on this device ({cost.device}), one run after the other"
-    if cost.hours > LONG:
+    times = cost.hours.times(3600)
+    text = f"{duration_text(times.middle)} on {cost.device}, one run after the other"
+    low, high = duration_text(times.low), duration_text(times.high)
+    text += "" if low == high else f" ({low} at its fastest step, {high} at its slowest)"
+    text += "; without loading of data and evaluation"
+    if cost.hours.middle > LONG:
         text += "; --budget 5% takes a twentieth of the epochs, and recipes on --dataset scenes or notes take hours"
     return text
 
