@@ -105,11 +105,8 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
         parts.append(f'<p class="note">{escape(warning)}</p>')
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
-    is_small = bool(grid.stands_in_for) and not is_own(grid.dataset)
-    parts += [
-        f"<h3>At {'a small' if is_small else "the paper's"} protocol</h3>",
-        value_tables(grid, record_of, link_of),
-    ]
+    protocol = "a small" if grid.stands_in_for and not is_own(grid.dataset) else "the paper's"
+    parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
     parts += _costs(grid, record_of)
     if found:
         parts.append(f'<div class="figures">{_figures(table.request, found)}</div>')
