@@ -13,8 +13,10 @@ from anystride.lab.commands.parsing import Parser, number, share, whole
 from anystride.lab.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from anystride.lab.paper.grid import GridRequest
-    from anystride.lab.paper.recipe import Recipe
+    from anystride.lab.paper.recipe import Grid, Recipe
 
 CHANGES = (
     "width", "epochs", "image_size", "train_size", "test_size", "batch_size", "precision", "accumulate", "compile",
@@ -113,6 +115,21 @@ def _dataset(recipe: Recipe, given: str) -> str:
     return str(Path(given).resolve())
 
 
+def _picture(grid: Grid, folder: Path, screen: Console) -> None:
+    """Of the Pareto recipe, what the terminal cannot show."""
+    from anystride.lab.paper.front import points
+    from anystride.lab.paper.grid import record_in
+    from anystride.lab.paper.pareto import PARETO
+
+    found = points(grid, record_in(folder)) if grid.recipe == PARETO else []
+    if found:
+        from anystride.lab.report.front import draw
+
+        path = folder / f"{PARETO}-{Path(grid.dataset).name}.png"
+        draw(found, path, f"{Path(grid.dataset).name}, {grid.runs[0].model} of width {grid.runs[0].width}")
+        screen.print(f"A picture of it: {path}", highlight=False, soft_wrap=True)
+
+
 def _list() -> None:
     from rich.table import Column, Table
 
@@ -190,6 +207,8 @@ def _run(request: GridRequest, options: argparse.Namespace) -> int:
     screen.quiet = not environment.is_first
     grid, problems = make(request, folder, environment, run, screen, options.only)
     show(grid, record_in(folder), screen)
+    if environment.is_first:
+        _picture(grid, folder, screen)
     screen.print(f"Records in {folder}. A page of them: anystride report {folder}", highlight=False, soft_wrap=True)
     failed = [outcome for outcome in problems if not outcome.busy]
     if len(problems) > len(failed):

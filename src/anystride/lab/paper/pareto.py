@@ -15,6 +15,8 @@ from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
 from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, start_text
 
+PARETO = "pareto"
+"""Name of the recipe."""
 SEARCH = tuple(product((1, 2, 3), repeat=3))
 """Every combination of whole strides up to 3."""
 USUAL = (2, 2, 2)
@@ -50,7 +52,7 @@ def _point(cell: Cell) -> list[Cell]:
 
 
 RECIPE = Recipe(
-    "pareto",
+    PARETO,
     "Accuracy against multiply-accumulates",
     "not in the paper",
     (CIFAR_JPEG, "cifar10", "cifar100", SCENES),

@@ -11,11 +11,11 @@ from typing import Any
 from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.figure4 import known
-from anystride.lab.paper.grid import GridRequest
+from anystride.lab.paper.pareto import PARETO
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid, is_own
 from anystride.lab.paper.values import numbers_of
 from anystride.lab.report.collect import Results, Run, Table
-from anystride.lab.report.html import figures
+from anystride.lab.report.html import figures, search
 from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
 from anystride.lab.report.text import printable
 from anystride.lab.run.config import RunConfig
@@ -107,9 +107,12 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
         parts.append(f"<p>{escape(grid.note)}</p>")
     protocol = "a small" if grid.stands_in_for and not is_own(grid.dataset) else "the paper's"
     parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
-    parts += _costs(grid, record_of)
+    if grid.recipe == PARETO:
+        parts.append(search.tables(grid, record_of))
+    else:
+        parts += _costs(grid, record_of)
     if found:
-        parts.append(f'<div class="figures">{_figures(table.request, found)}</div>')
+        parts.append(f'<div class="figures">{_figures(grid, record_of, found)}</div>')
     return "".join([*parts, "</section>"])
 
 
@@ -121,9 +124,10 @@ def _costs(grid: Grid, record_of: Callable[[RunConfig], Record | None]) -> list[
     return ["<h3>At equal multiply-accumulates</h3>", cost_tables(found, TITLES["strided"], one_task)]
 
 
-def _figures(request: GridRequest, found: figures.Runs) -> str:
-    drawn = [figures.accuracy_against(found, "cost")]
-    if request.recipe == "figure4":
+def _figures(grid: Grid, record_of: Callable[[RunConfig], Record | None], found: figures.Runs) -> str:
+    drawn = [search.figure(grid, record_of)] if grid.recipe == PARETO else []
+    drawn.append(figures.accuracy_against(found, "cost"))
+    if grid.recipe == "figure4":
         drawn.append(figures.accuracy_against(found, "J", known=known()))
     learned = [shown for shown in found if shown.config.method in LEARNED]
     if learned:
