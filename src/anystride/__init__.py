@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anystride.freeze import freeze_
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
     from anystride.optim import learned_strides, param_groups, regrid_
+    from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "load_",
     "macs",
     "param_groups",
+    "recalibrate_",
     "regrid_",
     "save",
 ]
@@ -55,6 +57,7 @@ _FILES = {
     "freeze": ("freeze_",),
     "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
     "optim": ("learned_strides", "param_groups", "regrid_"),
+    "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
 }
 """The file of each name, as in the block above; a test holds them equal."""
