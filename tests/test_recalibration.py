@@ -81,7 +81,7 @@ def test_a_converted_networks_maps_have_their_scale_again():
     converted = scale()
     recalibrate_(model, iter(images))
     assert (converted / before - 1).abs().max() > 0.2
-    torch.testing.assert_close(scale(), before, rtol=0.02, atol=0)
+    torch.testing.assert_close(scale(), before, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("broken", [[], ["not a batch"], [torch.randn(2, 5, 8, 8)]])
