@@ -5,6 +5,7 @@ import torch
 import torch._dynamo.testing
 from torch import nn
 
+import anystride
 from anystride import DiffStride2d
 
 # Dynamo itself asks for .grad of the maps that it meets between two graphs.
@@ -84,3 +85,22 @@ def test_values_do_not_compile_anew():
             model.pool1.stride.fill_(1.45 + step * 1e-3)
         compiled(x).sum().backward()
     assert counter.frame_count == first
+
+
+@pytest.mark.parametrize("ramp", ["inner", "outer", "cosine"])
+def test_under_autocast(ramp):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), DiffStride2d(2.3, ramp=ramp, grid="fixed"))
+    x = torch.randn(2, 3, 32, 32)
+    anystride.regrid_(model, x)
+
+    def gradients(network):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = network(x)
+        out.float().square().mean().backward()
+        return model[1].stride.grad.clone(), model[0].weight.grad.clone()
+
+    for compiled, eager in zip(gradients(torch.compile(model)), gradients(model), strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=0.05, atol=0.02 * eager.abs().max().item())

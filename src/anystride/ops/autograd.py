@@ -1,5 +1,6 @@
 """Running a program: the operator on a map, alone or with a convolution, and its gradients."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -151,7 +152,9 @@ def _gradients(ctx: Any, grad: Tensor, saved: Sequence[Any]) -> tuple[Tensor | N
     grad_x = grad_stride = grad_weight = grad_bias = None
     if needs[1]:
         shape, dtype = ctx.stride
-        grad_stride = torch.stack(stride_gradients(y, grad, probes)).to(dtype)
+        # A compiler traces the backward pass under the autocast of the forward pass; sums of strides stay in float32.
+        with contextlib.nullcontext() if y.is_meta else torch.autocast(y.device.type, enabled=False):
+            grad_stride = torch.stack(stride_gradients(y, grad, probes)).to(dtype)
         grad_stride = (grad_stride.sum() if math.prod(shape) == 1 else grad_stride).reshape(shape)
     inner: Tensor | None = grad
     if ctx.how is not None:
