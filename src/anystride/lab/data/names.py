@@ -16,6 +16,7 @@ SOUND = (
     "tut-urban-2018-fold1",
     "dcase-2018-birds",
     "spoken-digits",
+    "spoken-digits-speaker",
 )
 CIFAR_JPEG = "cifar10-jpeg"
 """CIFAR-10 as JPEG files: a folder of this name among the data sets, with train/CLASS/ and test/CLASS/."""

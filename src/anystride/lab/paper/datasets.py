@@ -39,6 +39,8 @@ _SOUND = {
     "dcase-2018-birds": DatasetFacts(SPECTROGRAM, 2, 32_129, "dcase-2018-birds", 31 * GB),
     "nsynth-instrument": DatasetFacts(SPECTROGRAM, 11, 289_205, "nsynth", 39 * GB),
     "nsynth-pitch": DatasetFacts(SPECTROGRAM, 128, 289_205, "nsynth", 39 * GB),
+    "spoken-digits": DatasetFacts(SPECTROGRAM, 10, 2_700, "spoken-digits", 60 * 10**6),
+    "spoken-digits-speaker": DatasetFacts(SPECTROGRAM, 6, 2_700, "spoken-digits", 60 * 10**6),
     "speech-commands": DatasetFacts(SPECTROGRAM, 35, 84_771, "speech-commands", 4 * GB),
 }
 

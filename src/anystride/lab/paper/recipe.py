@@ -31,6 +31,8 @@ TITLES = {
 """The columns' headings in the paper, where they are in it. "inner" is ours: its maps are as small as strided ones."""
 
 METHODS = ("strided", "spectral", "outer", "inner")
+REAL_METHODS = (*METHODS, "cosine")
+"""On the real data that small machines can train on, the ramp of `convert_` is compared, too."""
 
 RESERVED = ("model", "method", "strides", "shared_stride", "lam", "seed", "data", "budget_macs")
 """What a recipe compares: changed, it would be another table."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
-from anystride.lab.paper.recipe import Recipe, Setting, comparison, transcribed
+from anystride.lab.paper.recipe import METHODS, REAL_METHODS, Recipe, Setting, comparison, transcribed
 
 STARTS = ((2, 2, 2), (2, 2, 3), (1, 3, 1), (3, 1, 3), (3, 1, 2), (3, 2, 3))
 """One stride per shortcut block, the same for both axes; the first row is He et al.'s."""
@@ -40,7 +40,8 @@ PUBLISHED = {
 
 def settings(dataset: str) -> Setting:
     protocol = cifar(dataset)
-    cells = comparison(protocol.base, STARTS, PUBLISHED[protocol.stands_in_for or dataset])
+    methods = REAL_METHODS if dataset == CIFAR_JPEG else METHODS
+    cells = comparison(protocol.base, STARTS, PUBLISHED[protocol.stands_in_for or dataset], methods=methods)
     return Setting(cells, protocol.note, protocol.stands_in_for)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from anystride.lab.paper.protocols import AUDIO_ALL, NOTES, audio
+from anystride.lab.paper.protocols import AUDIO_ALL, NOTES, SPOKEN, audio
 from anystride.lab.paper.recipe import TITLES, Recipe, Setting, transcribed
 from anystride.lab.paper.table1 import multi_task
 
@@ -34,5 +34,10 @@ def settings(dataset: str) -> Setting:
 
 
 RECIPE = Recipe(
-    "table-a7", "One stride per layer or one per axis", "Table A.7, appendix", (AUDIO_ALL, NOTES), NOTES, settings
+    "table-a7",
+    "One stride per layer or one per axis",
+    "Table A.7, appendix",
+    (AUDIO_ALL, SPOKEN, NOTES),
+    NOTES,
+    settings,
 )

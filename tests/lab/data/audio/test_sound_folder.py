@@ -217,6 +217,17 @@ def write_digits(folder, indices=range(7)):
     return folder
 
 
+def test_the_speakers_of_the_spoken_digits_are_a_task(tmp_path):
+    write_digits(tmp_path / spoken_digits.TASK)
+    digits, speakers = (opened(name, tmp_path) for name in ("spoken-digits", "spoken-digits-speaker"))
+    assert len(speakers.classes) >= 2
+    assert speakers.train_length == digits.train_length
+    assert torch.equal(speakers.example, digits.example)
+    both = opened("spoken-digits+spoken-digits-speaker", tmp_path)
+    assert set(both.heads) == {"spoken-digits", "spoken-digits-speaker"}
+    assert both.classes == (*digits.classes, *speakers.classes)
+
+
 @pytest.mark.parametrize("inner", ["", spoken_digits.INNER, "free-spoken-digit-dataset-master"])
 def test_the_spoken_digits_are_split_by_their_index(tmp_path, inner):
     write_digits(tmp_path / spoken_digits.TASK / inner)

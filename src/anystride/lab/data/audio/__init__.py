@@ -23,6 +23,7 @@ AUDIO: dict[str, Callable[[RunConfig, Path, bool], Source]] = {
     "notes-instrument": notes.open_instrument,
     "notes-pitch": notes.open_pitch,
     "spoken-digits": spoken_digits.open_source,
+    "spoken-digits-speaker": spoken_digits.open_speaker,
 }
 
 

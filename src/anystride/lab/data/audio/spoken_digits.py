@@ -2,7 +2,7 @@
 
 Layout: `recordings/<digit>_<speaker>_<index>.wav`, also within the folder that the archive holds. The official split
 goes by the index: 0 to 4 of each digit and speaker is the test, 300 recordings, and 5 to 49 is for training, 2,700.
-Both parts have all six speakers. The recordings are under the licence CC BY-SA 4.0.
+Both parts have all six speakers, who are a second task. The recordings are under the licence CC BY-SA 4.0.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 
 TASK = "spoken-digits"
+SPEAKER = "spoken-digits-speaker"
 DIGITS = tuple("0123456789")
 TESTED = 5
 """Recordings of each digit and speaker that are tested on: those with the smallest numbers."""
@@ -33,6 +34,15 @@ REMOTES = (Remote(URL, name=f"{INNER}.tar.gz"),)
 
 def open_source(config: RunConfig, root: Path, download: bool) -> AudioSource:
     """Which of the ten digits is said."""
+    return _open(config, root, download, TASK)
+
+
+def open_speaker(config: RunConfig, root: Path, download: bool) -> AudioSource:
+    """Who says it."""
+    return _open(config, root, download, SPEAKER)
+
+
+def _open(config: RunConfig, root: Path, download: bool, task: str) -> AudioSource:
     outer = root / TASK
     folder = _recordings(outer)
     obtain(outer, [folder.relative_to(outer).as_posix()], REMOTES, URL, TASK, download)
@@ -43,12 +53,14 @@ def open_source(config: RunConfig, root: Path, download: bool) -> AudioSource:
         fault = f"holds {strange[0]!r}, and files" if strange else "holds no recording; files"
         raise UsageError(f"--data {TASK}: {str(folder)!r} {fault} must be called as 7_ann_3.wav; unpack {URL} again")
     found = [match for match in matches if match is not None]
-    labels = np.array([int(match[1]) for match in found], dtype=np.int64)
+    names = [match[1] if task == TASK else match[2] for match in found]
+    classes = DIGITS if task == TASK else tuple(sorted(set(names)))
+    labels = np.array([classes.index(name) for name in names], dtype=np.int64)
     tested = np.array([int(match[3]) < TESTED for match in found], dtype=bool)
     train, test = (Labelled(rows, labels[rows]) for rows in (np.flatnonzero(~tested), np.flatnonzero(tested)))
-    require_all_classes(train, TASK, DIGITS, folder)
+    require_all_classes(train, task, classes, folder)
     clips = open_clips(files, outer, TASK, tolerated=float(config.skip_bad))
-    source = AudioSource(clips, train, test, TASK, DIGITS)
+    source = AudioSource(clips, train, test, task, classes)
     if len(files) != RECORDINGS:
         source.counts += f" (version 1.0.10 has {RECORDINGS:,} recordings, here are {len(files):,})"
     return source
