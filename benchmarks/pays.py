@@ -1,0 +1,147 @@
+"""The tables and the picture of docs/pays.md and of the README's head, from the records in results/real.
+
+    python benchmarks/pays.py            # writes them
+    python benchmarks/pays.py --check    # only says whether they are what the records say
+
+Runs come from `anystride paper pareto --data cifar10-jpeg`, whose records are copied to results/real.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anystride.lab.paper.catalogue import RECIPES
+from anystride.lab.paper.front import Point, best_within, points, rivals
+from anystride.lab.paper.grid import record_in
+from anystride.lab.paper.pareto import BUDGETS, LEARNED
+from anystride.lab.paper.recipe import start_text
+from anystride.lab.report.front import draw
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT / "results" / "real"
+PICTURE = REAL / "pareto-cifar10-jpeg.png"
+PAGES = (ROOT / "docs" / "pays.md", ROOT / "README.md")
+HEADING = "CIFAR-10 (JPEG), ResNet-18 of width 8, 6 epochs"
+SHORT = ((3, 2, 3), (2, 2, 2), (1, 2, 2))
+"""The budgets of the README's three lines."""
+RECOVERED = {"photographs": "EfficientNet-lite0, 250 photographs", "cifar10": "ResNet-20, CIFAR-10 (JPEG)"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    found = points(RECIPES["pareto"].grid("cifar10-jpeg"), record_in(REAL))
+    blocks = made(found)
+    wrong = []
+    for page in PAGES:
+        before = page.read_text()
+        after = filled(before, blocks)
+        if after != before:
+            wrong.append(page.name)
+            if not options.check:
+                page.write_text(after)
+    if not options.check:
+        draw(found, PICTURE, HEADING)
+    print(f"changed: {', '.join(wrong)}" if wrong else "nothing changed")
+    sys.exit(options.check and bool(wrong))
+
+
+def made(found: Sequence[Point]) -> dict[str, str]:
+    """The text of each block."""
+    return {
+        "budgets": budgets(found, BUDGETS),
+        "three": budgets(found, SHORT),
+        "search": search(found),
+        **{f"recover {task}": recovered(task) for task in RECOVERED},
+    }
+
+
+def filled(page: str, blocks: dict[str, str]) -> str:
+    """A page with the text between its markers exchanged."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{blocks[match[1]]}\n<!-- end -->"
+
+    return re.sub(r"<!-- ((?:budgets|three|search|recover \w+)) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+
+
+def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
+    """Who is how good within which budget; the best of a line is bold."""
+    pairs = {(each.learned.name, each.learned.method): each for each in rivals(found)}
+    by_method = {method: [point for point in found if point.method == method] for method in ("strided", "spectral")}
+    limits = {point.name: point.macs for point in by_method["strided"]}
+    lines = [
+        "| at most, MMAC per image | best strided of 27 | spectral pooling | learned, `cosine` | learned, `inner` |",
+        "|---|---|---|---|---|",
+    ]
+    for budget in chosen:
+        limit = limits.get(start_text(budget))
+        if limit is None:
+            continue
+        fixed = [best_within(by_method[method], limit) for method in ("strided", "spectral")]
+        learned = [each.learned if (each := pairs.get((f"as {start_text(budget)}", m))) else None for m in LEARNED]
+        row = [*fixed, *learned]
+        best = max((point.accuracy for point in row if point), default=0.0)
+        lines.append(f"| {limit / 1e6:.1f} | {' | '.join(_text(point, best) for point in row)} |")
+    return "\n".join(lines)
+
+
+def _text(point: Point | None, best: float) -> str:
+    if point is None:
+        return "-"
+    spread = "" if point.sd is None else f" ± {point.sd:.1f}"
+    number = f"{point.accuracy:.1f}{spread}"
+    number = f"**{number}**" if point.accuracy == best else number
+    where = "" if point.name.startswith("as ") else f", {point.name}"
+    return f"{number} at {point.macs / 1e6:.1f}{where}"
+
+
+def search(found: Sequence[Point]) -> str:
+    """What the search takes, and what one learned run takes."""
+    strided = [point for point in found if point.method == "strided"]
+    lines = ["| | runs | hours on one core |", "|---|---|---|"]
+    lines.append(f"| all strides of {{1, 2, 3}}³ by hand | {len(strided)} | {sum(p.hours for p in strided):.1f} |")
+    for method in LEARNED:
+        mine = [point for point in found if point.method == method]
+        if mine:
+            lines.append(f"| learned, `{method}`, one budget | 1 | {sum(p.hours for p in mine) / len(mine):.2f} |")
+    return "\n".join(lines)
+
+
+def recovered(task: str) -> str:
+    """Accuracies of a trained network after conversion."""
+    path = REAL / f"recover-{task}.json"
+    if not path.is_file():
+        return "Not measured."
+    record: dict[str, Any] = json.loads(path.read_text())
+    found = record["accuracy"]
+    before = found.pop("before")
+    variants = list(found)
+    lines = [
+        f"| {RECOVERED[task]}: {100 * before:.1f} % before | {' | '.join(variants)} |",
+        f"|---|{'---|' * len(variants)}",
+    ]
+
+    def line(name: str, values: Sequence[float]) -> None:
+        lines.append(f"| {name} | {' | '.join(f'{100 * value:.1f}' for value in values)} |")
+
+    line("converted", [found[v]["converted"] for v in variants])
+    for count in found[variants[0]]["recalibrated"]:
+        line(f"recalibrated on {int(count):,} images", [found[v]["recalibrated"][count] for v in variants])
+    for way in ("distilled", "fine-tuned"):
+        for steps in found[variants[0]].get(way, {}):
+            taught = [found[v][way][steps] for v in variants]
+            name = f"{way} with {taught[0]['images']:,} images{'' if way == 'fine-tuned' else ' without labels'}"
+            line(name, [each["accuracy"] for each in taught])
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
