@@ -79,7 +79,7 @@ def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
     limits = {point.name: point.macs for point in by_method["strided"]}
     count = len(limits)
     lines = [
-        f"| at most, MMAC per image | best of {count} strided | spectral pooling | learned `cosine` | learned `inner` |",
+        f"| at most, MMAC | best of {count} strided | spectral pooling | learned `cosine` | learned `inner` |",
         "|---|---|---|---|---|",
     ]
     for budget in chosen:
