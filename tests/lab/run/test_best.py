@@ -194,5 +194,23 @@ def test_a_budget_can_be_what_strided_convolutions_cost(tmp_path: Path) -> None:
 
 
 def test_a_budget_needs_strides_that_learn(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--budget-macs needs a method that learns"):
+    with pytest.raises(UsageError, match=r"--budget-macs 0\.5x needs a method that learns, outer, inner, cosine; got"):
         run(tiny(method="strided", budget_macs="0.5x"), tmp_path / "fixed")
+    with pytest.raises(UsageError, match=r"--lam 0\.1 needs a method that learns"):
+        run(tiny(method="strided", lam=0.1), tmp_path / "fixed")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "inner", "decay": "weights"},
+        {"model": "resnet18-release", "method": "release", "strides": ((1.0, 1.0),) + ((2.0, 2.0),) * 3},
+        {"mixup": 0.2, "mixup_by": "pair", "augment": "release"},
+    ],
+)
+def test_a_run_of_each_kind_goes_on_to_the_same_result(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = tiny(**changes)
+    with pytest.raises(InterruptedRunError):
+        run(config, tmp_path / "broken", callbacks=[StopAfter(1)])
+    whole = run(config, tmp_path / "whole")
+    assert comparable(run(config, tmp_path / "broken", mode="resume")) == comparable(whole)

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, overload
 from torch import Tensor, nn
 
 from anystride import DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d
-from anystride.lab.models.release import ReleaseDiffStride2d, ReleaseSpectralPool2d
+from anystride.lab.models.release import LAYERS, ReleaseDiffStride2d, ReleaseSpectralPool2d
 from anystride.lab.models.spec import NetworkSpec
 
 Stride = tuple[float, float]
@@ -109,7 +109,7 @@ def conv_stride_and_pool(spec: NetworkSpec, stride: Stride | Stride1d) -> tuple[
     return (1,) * len(stride), build(stride, spec)
 
 
-PLAIN = (nn.Identity, nn.AvgPool1d, nn.AvgPool2d, ReleaseDiffStride2d, ReleaseSpectralPool2d)
+PLAIN = (nn.Identity, nn.AvgPool1d, nn.AvgPool2d, *LAYERS)
 """Layers that take no convolution."""
 
 

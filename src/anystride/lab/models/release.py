@@ -101,6 +101,9 @@ class ReleaseDiffStride2d(nn.Module):
         return f"stride={tuple(self.stride.tolist())}, smoothness={self.smoothness:g}"
 
 
+LAYERS = (ReleaseSpectralPool2d, ReleaseDiffStride2d)
+
+
 def _wide(x: Tensor) -> Tensor:
     """A map in a type that every transform takes."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()

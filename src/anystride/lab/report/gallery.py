@@ -122,6 +122,8 @@ def _windows(run: TrainedRun, path: Path) -> None:
     """The learned windows of a run, over the energy of what reaches them."""
     record, config, classifier = run.record, run.config, run.classifier
     layers = [layer for layer in classifier.modules() if isinstance(layer, DiffStride1d | DiffStride2d)]
+    if not layers:
+        raise maps.LeftOutError("the windows of the release's layers are others than those that it draws")
     count = min(SPECTRUM_EXAMPLES, max(1, SPECTRUM_VALUES // run.source.example.numel()))
     energies = _energies(layers, classifier, run.test_inputs(count))
     axes = ARCHITECTURES[config.model].axes

@@ -16,6 +16,7 @@ from torch.nn.functional import conv1d, conv2d
 
 from anystride import DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d
 from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.release import LAYERS
 from anystride.lab.report.examples import Kind, draw_input
 from anystride.lab.report.figure import new_figure, save_figure
 
@@ -24,7 +25,7 @@ SMALLEST = 8
 """Samples of a map along each axis: of smaller ones, little is left to compare."""
 
 Floats = npt.NDArray[np.float32]
-POOLS = (DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d, nn.AvgPool1d, nn.AvgPool2d)
+POOLS = (DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d, nn.AvgPool1d, nn.AvgPool2d, *LAYERS)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anystride import param_groups
 from anystride.lab.models import registry
 from anystride.lab.models.network import Network
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.optimiser import groups
 
 LARGEST = 2**28
 """Values of one input; a damaged shape must not ask for all memory."""
@@ -153,11 +153,11 @@ def check_training(saved: dict[str, Any], model: Network) -> None:
     states, schedules = entry(saved, "optimizer_states", list), entry(saved, "lr_schedulers", list)
     if len(states) != 1 or len(schedules) != 1:
         raise ValueError("optimizer_states and lr_schedulers must have one entry")
-    groups = param_groups(model, lr=config.lr, weight_decay=config.weight_decay, stride_lr=config.stride_lr)
-    _check_optimizer(states[0], [group["params"] for group in groups], config.optimizer)
+    made = groups(model, config)
+    _check_optimizer(states[0], [group["params"] for group in made], config.optimizer)
     entry(schedules[0], "last_epoch", int)
     for name in OF_SCHEDULE:
-        if len(entry(schedules[0], name, list)) != len(groups):
+        if len(entry(schedules[0], name, list)) != len(made):
             raise ValueError(f"{name} of the schedule has another length than there are groups of weights")
 
 

@@ -57,6 +57,7 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
         UsageError: the configuration does not fit the data, the network or the number of processes.
     """
     started = time.perf_counter()
+    _check_method(config)
     if config.patience and not config.validation:
         raise UsageError(f"--patience {config.patience} needs validation examples; give --validation, such as 0.1")
     source = open_source(config, environment.root, environment.download)
@@ -80,9 +81,15 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
     return Ready(config, environment, source, classifier, start, started)
 
 
+def _check_method(config: RunConfig) -> None:
+    """UsageError for what holds costs down, with a method whose costs follow no stride that we know of."""
+    for option, value in (("--budget-macs", config.budget_macs), ("--lam", config.lam)):
+        if value and (not DOWNSAMPLERS[config.method].learns or config.method in RELEASE):
+            known = ", ".join(name for name, kind in DOWNSAMPLERS.items() if kind.learns and name not in RELEASE)
+            raise UsageError(f"{option} {value} needs a method that learns, {known}; got --method {config.method}")
+
+
 def _limit(config: RunConfig, source: Source, costs: int) -> float:
-    if not DOWNSAMPLERS[config.method].learns or config.method in RELEASE:
-        raise UsageError(f"--budget-macs needs a method that learns its strides, got --method {config.method}")
     text = config.budget_macs
     if text.startswith(STRIDED):
         twin = replace(config, method="strided", strides=strides(text.removeprefix(STRIDED)))
