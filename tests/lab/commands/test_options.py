@@ -31,6 +31,22 @@ from anystride.lab.run.optimiser import OPTIMIZERS, SCHEDULES
 from ..conftest import tiny
 
 
+def test_with_a_budget_strides_rest_in_the_second_half() -> None:
+    def until(*options: str) -> float:
+        return configuration(build_parser().parse_args(["train", *options])).stride_until
+
+    assert until() == 1.0
+    assert until("--budget-macs", "0.5x") == 0.5
+    assert until("--budget-macs", "strided:2,2,2", "--stride-until", "80%") == 0.8
+
+
+@pytest.mark.parametrize("text", ["0x", "strided:", "strided:2,1.5", "strided:0,2", "much"])
+def test_a_budget_that_is_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["train", "--budget-macs", text])
+    assert "--budget-macs: must be" in capsys.readouterr().err.replace("must have", "must be")
+
+
 def test_every_field_of_a_run_has_an_option() -> None:
     assert set(RUN_OPTIONS) == {field.name for field in fields(RunConfig)}
 

@@ -16,7 +16,7 @@ from anystride.lab.commands.parsing import Parser
 from anystride.lab.data.names import is_known, is_there
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import SCENES, RunConfig
-from anystride.lab.run.defaults import METHOD, VALIDATION, told, usual
+from anystride.lab.run.defaults import LIMITED, METHOD, VALIDATION, told, usual
 from anystride.lab.run.environment import PARENT
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _default(name: str) -> str:
     default = getattr(RunConfig(), name)
     by_data = {"model", "strides", "image_size", "width", "epochs", "optimizer", "lr", "weight_decay"}
     known = {"method": METHOD, "validation": VALIDATION, "threads": "all processors", "stride_lr": "that of --lr"}
+    known["stride_until"] = f"1, with --budget-macs {LIMITED['stride_until']}"
     if name in by_data:
         return " (default: by the data)"
     value = known.get(name, default)
@@ -114,7 +115,8 @@ def configuration(options: argparse.Namespace) -> RunConfig:
             f"series, got {data!r}, which does not exist"
         )
     suggested = usual(data, given.get("label_pattern", ""), given.get("model", base.get("model", "")))
-    return replace(RunConfig(), **{"threads": processors(), **suggested, **base, **given})
+    limited = LIMITED if given.get("budget_macs") else {}
+    return replace(RunConfig(), **{"threads": processors(), **suggested, **limited, **base, **given})
 
 
 def _of_run(folder: Path) -> dict[str, Any]:

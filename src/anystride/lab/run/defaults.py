@@ -30,6 +30,8 @@ STRIDES: dict[str, Strides] = {
 METHOD = "cosine"
 """As `convert_` chooses; the paper's recipes say "outer" themselves."""
 VALIDATION = 0.1
+LIMITED = {"stride_until": 0.5}
+"""With a budget: strides learn for half of the epochs, then end just within it and rest while the weights learn on."""
 OWN = {"width": 16, "epochs": 20}
 """For one's own data, of which nothing is known: a network that two processors train in minutes."""
 SOUND_TRAINING = {"model": "audio", "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
