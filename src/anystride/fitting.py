@@ -13,6 +13,8 @@ from anystride.layers import DiffStrideNd
 
 CLOSE = 0.98
 """Share of the limit from which on nothing is filled up."""
+FEW = 12
+"""Strides up to which two are exchanged: more of them have finer steps, and more pairs."""
 HALVINGS = 12
 DOUBLINGS = 8
 FIRST = 1 / 16
@@ -29,8 +31,9 @@ def fit_macs_(model: nn.Module, example_input: Any, limit: float) -> float:
 
     All strides move together, each in proportion to its effect on the costs (the shortest way in the logarithms of
     strides). Sizes are whole numbers, so costs move in steps: what is then left below the limit is filled up by one
-    stride after the other. Strides never leave the range of their maps. Nothing is changed when an error is raised.
-    Whole strides of the "cosine" ramp are cheaper than their neighbours; the search does not look for them.
+    stride after the other, or by two that are exchanged. Strides never leave the range of their maps. Nothing is
+    changed when an error is raised. Whole strides of the "cosine" ramp are cheaper than their neighbours; the search
+    does not look for them.
 
     Args:
         model: a network that learns strides, in any mode; not a compiled or distributed wrapper of it.
@@ -75,6 +78,7 @@ class _Search:
     def __init__(self, model: nn.Module, example: Any, limit: float, strides: Sequence[nn.Parameter]) -> None:
         self.model, self.example, self.limit, self.strides = model, example, limit, strides
         self.start = self._values()
+        self.entries = [(number, entry) for number, each in enumerate(self.start) for entry in range(each.numel())]
 
     def run(self) -> float:
         """Put the strides where they are to be; gives their costs."""
@@ -85,7 +89,7 @@ class _Search:
                 f"limit must be at least {self._cost():,.0f}, what the model costs at the largest strides that its "
                 f"maps can take, got {self.limit:,.0f}"
             )
-        cost, values = self._filled_up(*found)
+        cost, values = self._exchanged(*self._filled_up(*found))
         self._put(values)
         self._clamp()
         return cost
@@ -123,16 +127,28 @@ class _Search:
 
     def _filled_up(self, cost: float, values: list[Tensor]) -> Found:
         """Lower single strides as far as the limit allows, each time the one that has to move least."""
-        entries = [(number, entry) for number, each in enumerate(values) for entry in range(each.numel())]
-        for _ in entries:
+        for _ in self.entries:
             if cost >= CLOSE * self.limit:
                 break
-            found = [self._lowered(values, *place) for place in entries]
+            found = [self._lowered(values, *place) for place in self.entries]
             better = [each for each in found if each is not None and each[0] > cost]
             if not better:
                 break
             close = [each for each in better if each[0] >= CLOSE * self.limit]
             cost, values = min(close, key=lambda each: _distance(each[1], values)) if close else max(better, key=_first)
+        return cost, values
+
+    def _exchanged(self, cost: float, values: list[Tensor]) -> Found:
+        """Raise one stride a little and lower another one: single strides have large steps on small maps."""
+        pairs = [(up, down) for up in self.entries for down in self.entries if up != down]
+        for (number, entry), down in pairs if len(self.entries) <= FEW else []:
+            if cost >= CLOSE * self.limit:
+                break
+            raised = [each.clone() for each in values]
+            raised[number][entry] *= math.exp(FIRST)
+            found = self._lowered(raised, *down)
+            if found is not None and found[0] > cost:
+                cost, values = found
         return cost, values
 
     def _lowered(self, values: list[Tensor], number: int, entry: int) -> Found | None:
