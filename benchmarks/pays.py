@@ -59,6 +59,7 @@ def made(found: Sequence[Point]) -> dict[str, str]:
         "budgets": budgets(found, BUDGETS),
         "three": budgets(found, SHORT),
         "search": search(found),
+        "learning": learning(),
         **{f"recover {task}": recovered(task) for task in RECOVERED},
     }
 
@@ -69,7 +70,9 @@ def filled(page: str, blocks: dict[str, str]) -> str:
     def block(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n{blocks[match[1]]}\n<!-- end -->"
 
-    return re.sub(r"<!-- ((?:budgets|three|search|recover \w+)) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- ((?:budgets|three|search|learning|recover \w+)) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL
+    )
 
 
 def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
@@ -113,6 +116,26 @@ def search(found: Sequence[Point]) -> str:
         mine = [point for point in found if point.method == method]
         if mine:
             lines.append(f"| learned, `{method}`, one budget | 1 | {sum(p.hours for p in mine) / len(mine):.2f} |")
+    return "\n".join(lines)
+
+
+def learning() -> str:
+    """How strides learn best, as it was chosen on half of the training data."""
+    grid, record_of = RECIPES["learning"].grid("cifar10-jpeg", seeds=1), record_in(REAL)
+    cells = {(cell.row, cell.column): cell for cell in grid.cells if cell.value == "validation"}
+    columns = list(dict.fromkeys(column for _, column in cells))
+    lines = [f"| strides | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for row in dict.fromkeys(row for row, _ in cells):
+        texts = []
+        for column in columns:
+            record = record_of(cells[row, column].runs[0]) if (row, column) in cells else None
+            measured = record is not None and record.validation_accuracy is not None
+            texts.append(
+                f"{100 * record.validation_accuracy:.1f} at {record.multiply_accumulates / 1e6:.1f}"
+                if measured
+                else "-"
+            )
+        lines.append(f"| {row} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 

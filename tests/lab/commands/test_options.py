@@ -38,6 +38,7 @@ def test_with_a_budget_strides_rest_in_the_second_half() -> None:
     assert until() == 1.0
     assert until("--budget-macs", "0.5x") == 0.5
     assert until("--budget-macs", "strided:2,2,2", "--stride-until", "80%") == 0.8
+    assert until("--budget-macs", "strided:2,2,2", "--stride-until", "0") == 0.0
 
 
 @pytest.mark.parametrize("text", ["0x", "strided:", "strided:2,1.5", "strided:0,2", "much"])

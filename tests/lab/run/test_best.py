@@ -170,6 +170,16 @@ def test_strides_rest_without_a_budget(tmp_path: Path) -> None:
     assert record.start_strides != first == second
 
 
+def test_strides_that_never_learn_fit_the_budget_from_the_start(tmp_path: Path) -> None:
+    config = tiny(method="cosine", epochs=2, stride_until=0.0, budget_macs="strided:2,2,3")
+    record = run(config, tmp_path / "run")
+    first, second = [epoch["strides"] for epoch in record.epochs]
+    assert record.start_strides != first == second
+    limit = prepare(config, RunEnvironment()).classifier.budget
+    assert limit is not None
+    assert record.multiply_accumulates <= limit.limit
+
+
 def test_a_budget_that_no_strides_meet(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--budget-macs 1000 cannot be met: limit must be at least [\d,]+"):
         run(tiny(method="inner", budget_macs="1000"), tmp_path / "run")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anystride.lab.commands.choices import listed
-from anystride.lab.commands.parsing import Parser, budget, grid, number, pattern, share, strides, whole
+from anystride.lab.commands.parsing import Parser, budget, grid, number, part, pattern, strides, whole
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import RunConfig
 
@@ -61,7 +61,9 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "lr": RunOption("peak learning rate", number(0, above=True), "X"),
     "stride_lr": RunOption("the strides' own learning rate", number(0), "X"),
     "stride_until": RunOption(
-        "share of the epochs in which strides learn; then they stay, just within --budget-macs", share, "SHARE"
+        "share of the epochs in which strides learn; then they stay, just within --budget-macs (0: all the time)",
+        part,
+        "SHARE",
     ),
     "schedule": RunOption(
         "how the learning rate follows the training", choices=("cosine", "step", "step-imagenet", "release", "constant")

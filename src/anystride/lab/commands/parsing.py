@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shutil
 import textwrap
@@ -68,13 +69,26 @@ def _stride(value: str, text: str) -> float:
 
 def share(text: str) -> float:
     """A share of a whole, above 0 and up to 1: `5%` or `0.05`."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = 0.0
+    value = _share(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be a share above 0 and up to 1 such as 5% or 0.05, got {text!r}")
     return value
+
+
+def part(text: str) -> float:
+    """As `share`, or 0."""
+    value = _share(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share from 0 to 1 such as 50% or 0.5, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    """A number, or a percentage; NaN for any other text."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return math.nan
 
 
 def grid(text: str) -> int | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anystride.lab.paper import (
     figure3,
     figure4,
+    learning,
     pareto,
     release,
     smoothness,
@@ -35,6 +36,7 @@ RECIPES: dict[str, Recipe] = {
         release.RECIPE,
         smoothness.RECIPE,
         pareto.RECIPE,
+        learning.RECIPE,
     )
 }
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from anystride.lab.paper.protocols import SCENES, imagenet
+from anystride.lab.data.names import CIFAR_JPEG
+from anystride.lab.paper import table3
+from anystride.lab.paper.pareto import limited
+from anystride.lab.paper.protocols import SCENES, cifar, imagenet
 from anystride.lab.paper.recipe import TITLES, Cell, Published, Recipe, Setting, both, start_text
 from anystride.lab.paper.table4 import PUBLISHED, STARTS, TOP_1
 
@@ -52,13 +55,15 @@ def known() -> tuple[Known, ...]:
 
 
 def settings(dataset: str) -> Setting:
-    protocol = imagenet(dataset)
+    real = dataset == CIFAR_JPEG
+    protocol = cifar(dataset) if real else imagenet(dataset)
+    starts: tuple[tuple[int, ...], ...] = table3.STARTS if real else STARTS
 
     cells: list[Cell] = []
-    for method in ("outer", "inner"):
+    for method in ("outer", "inner", "cosine") if real else ("outer", "inner"):
         runs = {weight: replace(protocol.base, method=method, lam=weight) for weight in WEIGHTS}
         for weight, run in runs.items():
-            printed = method == "outer" and weight == max(WEIGHTS)
+            printed = method == "outer" and weight == max(WEIGHTS) and not real
             published = Published(LEARNED, digits=2) if printed else None
             cells += _point(Cell(f"lambda = {weight:g}", TITLES[method], (run,), published=published))
         cells += _point(
@@ -66,14 +71,17 @@ def settings(dataset: str) -> Setting:
                 f"nearest whole strides of {TITLES[method]}, lambda = {max(WEIGHTS):g}",
                 TITLES["strided"],
                 (),
-                published=Published(ROUNDED, digits=2) if method == "outer" else None,
+                published=Published(ROUNDED, digits=2) if method == "outer" and not real else None,
                 follows=(runs[max(WEIGHTS)],),
             )
         )
-    for start in STARTS:
+    for name, run in limited(protocol.base) if real else ():
+        cells += _point(Cell(f"budget {name}", TITLES[run.method], (run,)))
+    for start in starts:
         run = replace(protocol.base, method="strided", strides=both(start))
         row = start_text(start)
-        cells += _point(Cell(row, TITLES["strided"], (run,), published=PUBLISHED[TOP_1][row]["strided"]))
+        published = None if real else PUBLISHED[TOP_1][row]["strided"]
+        cells += _point(Cell(row, TITLES["strided"], (run,), published=published))
     return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
 
 
@@ -83,5 +91,10 @@ def _point(cell: Cell) -> list[Cell]:
 
 
 RECIPE = Recipe(
-    "figure4", "Accuracy against complexity", "Figure 4, sections 2.4.2 and 3.2", ("imagenet", SCENES), SCENES, settings
+    "figure4",
+    "Accuracy against complexity",
+    "Figure 4, sections 2.4.2 and 3.2",
+    ("imagenet", CIFAR_JPEG, SCENES),
+    SCENES,
+    settings,
 )

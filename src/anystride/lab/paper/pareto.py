@@ -7,6 +7,7 @@ hand-picked one, and is it cheaper than to look for that one? The search trains 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
 from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, start_text
+from anystride.lab.run.config import RunConfig
 
 PARETO = "pareto"
 """Name of the recipe."""
@@ -38,12 +40,18 @@ def settings(dataset: str) -> Setting:
         for start in starts:
             run = replace(protocol.base, method=method, strides=both(start))
             cells += _point(Cell(start_text(start), TITLES[method], (run,)))
+    for name, run in limited(protocol.base):
+        cells += _point(Cell(name, TITLES[run.method], (run,)))
+    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
+
+
+def limited(base: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """The learned runs under all budgets, with their names."""
     for method, training in LEARNED.items():
         for budget in BUDGETS:
             limit = f"strided:{','.join(map(str, budget))}"
-            run = replace(protocol.base, method=method, strides=both(USUAL), budget_macs=limit, **training)
-            cells += _point(Cell(f"as {start_text(budget)}", TITLES[method], (run,)))
-    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
+            run = replace(base, method=method, strides=both(USUAL), budget_macs=limit, **training)
+            yield f"as {start_text(budget)}", run
 
 
 def _point(cell: Cell) -> list[Cell]:

@@ -3,6 +3,7 @@
 accuracy            test accuracy in %, over all tasks
 accuracy:TASK       test accuracy in % of one task
 accuracies          test accuracies in %, one per task
+validation          validation accuracy in %, of the best epoch
 top5                top-5 test accuracy in %
 stride:LAYER:AXIS   the stride at the end; layers and axes count from 0, the axes being (vertical, horizontal) or
                     (time, frequency)
@@ -79,6 +80,10 @@ def numbers_of(value: str, record: Record) -> tuple[float, ...]:
         return (100 * (_task(record, rest) if rest else record.accuracy),)
     if kind == "accuracies":
         return tuple(100 * share for share in (record.accuracies or {"": record.accuracy}).values())
+    if kind == "validation":
+        if record.validation_accuracy is None:
+            raise UsageError("value validation is not in a record without validation examples; run it again")
+        return (100 * record.validation_accuracy,)
     if kind == "top5":
         if record.top5 is None:
             raise UsageError(f"value top5 is not in the record of {record.config.data!r}; run it again")

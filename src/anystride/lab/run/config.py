@@ -41,8 +41,9 @@ class RunConfig:
         optimizer: "sgd", with a momentum of 0.9, or "adam".
         lr: the peak learning rate.
         stride_lr: the learning rate of the strides; None for that of the weights.
-        stride_until: share of the epochs after which strides stay as they are, and only weights learn. With a budget
-            strides are then moved to where the costs end just below it, see `anystride.fit_macs_`.
+        stride_until: share of the epochs after which strides stay as they are, and only weights learn; 0 for strides
+            that never learn. With a budget strides are then moved to where the costs end just below it, see
+            `anystride.fit_macs_`.
         weight_decay: of the weights; strides have none.
         decay: "all" for weights, norms and biases, or "weights" alone, as in the authors' release.
         schedule: how the learning rate follows the training, see `optimiser.SCHEDULES`.

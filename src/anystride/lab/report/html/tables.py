@@ -13,7 +13,7 @@ from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
 RecordOf = Callable[[RunConfig], Record | None]
-ACCURACIES = ("accuracy", "accuracies", "top5")
+ACCURACIES = ("accuracy", "accuracies", "top5", "validation")
 LIMITS = (1.0, 1.5, 2.0, 4.0, 8.0)
 """Costs at which methods are compared, relative to the strided convolution of the first row."""
 
