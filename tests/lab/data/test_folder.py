@@ -12,6 +12,7 @@ from PIL import Image
 
 pytest.importorskip("lightning", reason="needs the extra 'lab'")
 
+from anystride.lab import machine
 from anystride.lab.data import augment, decoding, folder
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.folder import folder_task
@@ -192,12 +193,12 @@ def test_the_share_of_the_memory_decides(noise, monkeypatch):
 
 def test_a_container_has_the_memory_that_it_may_use(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(folder, "CONTAINER_LIMIT", limit)
-    machine = folder.machine_memory()
-    assert machine > 1 << 20
-    for text, expected in (("1048576\n", 1 << 20), ("max\n", machine), (str(2 * machine), machine)):
+    monkeypatch.setattr(machine, "CONTAINER_LIMIT", limit)
+    whole = machine.machine_memory()
+    assert whole > 1 << 20
+    for text, expected in (("1048576\n", 1 << 20), ("max\n", whole), (str(2 * whole), whole)):
         limit.write_text(text)
-        assert folder.machine_memory() == expected
+        assert machine.machine_memory() == expected
 
 
 def test_batches_on_a_device_equal_those_on_the_cpu(noise, device, monkeypatch):

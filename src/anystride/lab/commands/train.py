@@ -98,7 +98,7 @@ def configuration(options: argparse.Namespace) -> RunConfig:
     Raises:
         UsageError: a file that cannot be read, or data that do not exist.
     """
-    from anystride.lab.data.decoding import processors
+    from anystride.lab.machine import processors
 
     given = {name: value for name, value in vars(options).items() if name in RUN_FIELDS}
     if options.config:

@@ -19,6 +19,7 @@ from anystride.lab.data.images import ImageFileError, Pixels, pixels, read_image
 from anystride.lab.data.meter import progress
 from anystride.lab.data.tree import Bad
 from anystride.lab.errors import UsageError
+from anystride.lab.machine import processors
 
 CHUNK = 32
 """Files that a process decodes before it hands them over."""
@@ -28,11 +29,6 @@ MOST_WORKERS = 8
 
 Names = npt.NDArray[np.bytes_]
 Integers = npt.NDArray[np.int64]
-
-
-def processors() -> int:
-    """Those that this process may use: a container or a scheduler often allows fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usual_workers() -> int:

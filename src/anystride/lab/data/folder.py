@@ -6,9 +6,7 @@ cropped out of this square, and test images are this square. Both ways to keep t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from anystride.lab.data.images import describe, pixels
 from anystride.lab.data.source import Batch, Source
 from anystride.lab.data.tree import Files, Tree, read_tree, refuse
 from anystride.lab.errors import UsageError
+from anystride.lab.machine import machine_memory
 from anystride.lab.run.config import RunConfig
 
 CHANNELS = 3
@@ -29,9 +28,6 @@ MEMORY_SHARE = 0.25
 """Of the machine's memory that the images may take; beyond that they are read from the disk for each batch."""
 DEVICE_SHARE = 0.5
 """Of a GPU's free memory that the images may take; beyond that they stay in the machine's."""
-UNKNOWN_MEMORY = 8 << 30
-"""Bytes that a machine is taken to have that does not say."""
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 LEAST_SD = 1 / 255
 """Of a channel of [0, 1] that hardly varies: it is divided by this."""
 
@@ -143,16 +139,6 @@ def folder_task(config: RunConfig) -> Source:
         source.counts += f"; {len(bad):,} unreadable {'image' if len(bad) == 1 else 'images'} left out"
     source.counts += tree.passed_over
     return source
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine has, or that its container may use."""
-    total = UNKNOWN_MEMORY
-    if hasattr(os, "sysconf"):
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no container, or one without a limit
-        total = min(total, int(CONTAINER_LIMIT.read_text()))
-    return total
 
 
 def room_on(device: torch.device) -> float:

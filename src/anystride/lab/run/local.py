@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from anystride.lab.data.decoding import processors
 from anystride.lab.errors import BusyError
+from anystride.lab.machine import processors
 from anystride.lab.record import write
 from anystride.lab.run.environment import PARENT
 from anystride.lab.run.folder import CONFIGURATION, decide, finished, inspect
