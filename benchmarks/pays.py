@@ -20,7 +20,7 @@ from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.front import Point, best_within, points, rivals
 from anystride.lab.paper.grid import record_in
 from anystride.lab.paper.pareto import BUDGETS, LEARNED
-from anystride.lab.paper.recipe import start_text
+from anystride.lab.paper.recipe import both
 from anystride.lab.report.front import draw
 
 ROOT = Path(__file__).parents[1]
@@ -77,20 +77,20 @@ def filled(page: str, blocks: dict[str, str]) -> str:
 
 def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
     """Who is how good within which budget; the best of a line is bold."""
-    pairs = {(each.learned.name, each.learned.method): each for each in rivals(found)}
+    pairs = {(each.learned.config.budget_strides, each.learned.method): each.learned for each in rivals(found)}
     by_method = {method: [point for point in found if point.method == method] for method in ("strided", "spectral")}
-    limits = {point.name: point.macs for point in by_method["strided"]}
+    limits = {point.config.strides: point.macs for point in by_method["strided"]}
     count = len(limits)
     lines = [
         f"| at most, MMAC | best of {count} strided | spectral pooling | learned `cosine` | learned `inner` |",
         "|---|---|---|---|---|",
     ]
     for budget in chosen:
-        limit = limits.get(start_text(budget))
+        limit = limits.get(both(budget))
         if limit is None:
             continue
         fixed = [best_within(by_method[method], limit) for method in ("strided", "spectral")]
-        learned = [each.learned if (each := pairs.get((f"as {start_text(budget)}", m))) else None for m in LEARNED]
+        learned = [pairs.get((both(budget), method)) for method in LEARNED]
         row = [*fixed, *learned]
         best = max((point.accuracy for point in row if point), default=0.0)
         lines.append(f"| {limit / 1e6:.1f} | {' | '.join(_text(point, best) for point in row)} |")
@@ -103,7 +103,7 @@ def _text(point: Point | None, best: float) -> str:
     spread = "" if point.sd is None else f" ± {point.sd:.1f}"
     number = f"{point.accuracy:.1f}{spread}"
     number = f"**{number}**" if point.accuracy == best else number
-    where = "" if point.name.startswith("as ") else f", {point.name}"
+    where = "" if point.config.budget_macs else f", {point.name}"
     return f"{number} at {point.macs / 1e6:.1f}{where}"
 
 

@@ -64,7 +64,7 @@ def fit_macs_(model: nn.Module, example_input: Any, limit: float) -> float:
     try:
         return search.run()
     except BaseException:
-        search.restore()
+        search.put(search.start)
         raise
 
 
@@ -90,7 +90,7 @@ class _Search:
                 f"maps can take, got {self.limit:,.0f}"
             )
         cost, values = self._exchanged(*self._filled_up(*found))
-        self._put(values)
+        self.put(values)
         self._clamp()
         return cost
 
@@ -103,7 +103,7 @@ class _Search:
 
         def fits(t: float) -> bool:
             nonlocal best
-            self._put(at(t))
+            self.put([value.clamp_min(1.0) for value in at(t)])
             cost = self._cost()
             if cost <= self.limit and (best is None or cost > best[0]):
                 best = cost, self._values()
@@ -186,9 +186,9 @@ class _Search:
         return [stride.detach().clone() for stride in self.strides]
 
     @torch.no_grad()
-    def _put(self, values: Sequence[Tensor]) -> None:
+    def put(self, values: Sequence[Tensor]) -> None:
         for stride, value in zip(self.strides, values, strict=True):
-            stride.copy_(value.clamp_min(1.0))
+            stride.copy_(value)
 
     @torch.no_grad()
     def _clamp(self) -> None:
@@ -202,11 +202,6 @@ class _Search:
         for stride in self.strides:
             for entry, values in enumerate(used.get(id(stride), [])):
                 stride[entry].clamp_(min(values), max(values))
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        for stride, value in zip(self.strides, self.start, strict=True):
-            stride.copy_(value)
 
 
 def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from anystride import DiffStride2d, SpectralPool2d
+from anystride.lab.models import registry
 from anystride.lab.models.audio import AudioBlock, audio
 from anystride.lab.models.densenet import LAYERS, DenseNet, densenet_bc
 from anystride.lab.models.downsample import conv_stride_and_pool, pair, whole
 from anystride.lab.models.efficientnet import efficientnet_b0
+from anystride.lab.models.measure import COUNTER, multiply_accumulates
 from anystride.lab.models.preact import PreActBlock, resnet18_release
 from anystride.lab.models.resnet import resnet18_imagenet
 from anystride.lab.models.spec import NetworkSpec
@@ -137,3 +139,22 @@ def test_pairs_and_whole_numbers() -> None:
     assert whole((2.0, 3.0)) == (2, 3)
     with pytest.raises(ValueError, match=r"whole numbers here, got .2\.5, 2"):
         whole((2.5, 2.0))
+
+
+COUNTED = {
+    ("strided", (2.0, 2.0, 2.0)): 8_872_576,
+    ("spectral", (2.0, 2.0, 2.0)): 11_473_536,
+    ("outer", (2.3, 1.7, 2.0)): 67_024_320,
+    ("inner", (2.3, 1.7, 2.0)): 12_359_072,
+    ("cosine", (2.0, 2.0, 2.0)): 9_385_632,
+    ("cosine", (2.3, 1.7, 2.0)): 12_845_920,
+}
+
+
+@pytest.mark.parametrize("case", COUNTED, ids=str)
+def test_the_counter_counts_as_its_version_says(case):
+    """Where this fails on purpose, raise `measure.COUNTER`: pages then count older records anew."""
+    method, strides = case
+    model = registry.build("resnet18", NetworkSpec(10, width=8, method=method, strides=strides))
+    assert COUNTER == 2
+    assert multiply_accumulates(model, torch.empty(1, 3, 32, 32)) == COUNTED[case]

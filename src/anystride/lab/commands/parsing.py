@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-STRIDED = "strided:"
-"""What stands before strides in a limit of multiply-accumulates."""
+from anystride.lab.run.config import STRIDED
+
 WIDEST = 100
 """Columns of a help text at most: longer lines are hard to read."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -42,6 +42,18 @@ def map_sizes(model: Network, image: Tensor) -> list[list[int]]:
     for handle in handles:
         handle.remove()
     return sizes
+
+
+def entering_length(sizes: Sequence[Sequence[int]], strides: Sequence[Sequence[float]], number: int, axis: int) -> int:
+    """Samples along an axis of the map that enters a downsampler, of `map_sizes` and the strides of all downsamplers.
+
+    The map that enters the first one is not listed where entry 0 is what leaves it: then it is what its stride says, 32
+    at least.
+    """
+    before = number - (len(sizes) == len(strides))
+    if 0 <= before < len(sizes) and axis < len(sizes[before]):
+        return sizes[before][axis]
+    return max(32, round(sizes[0][min(axis, len(sizes[0]) - 1)] * strides[0][axis]))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper import table3
 from anystride.lab.paper.pareto import limited
 from anystride.lab.paper.protocols import SCENES, cifar, imagenet
-from anystride.lab.paper.recipe import TITLES, Cell, Published, Recipe, Setting, both, start_text
+from anystride.lab.paper.recipe import TITLES, Cell, Published, Recipe, Setting, both, point, start_text
 from anystride.lab.paper.table4 import PUBLISHED, STARTS, TOP_1
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -54,6 +54,24 @@ def known() -> tuple[Known, ...]:
     )
 
 
+def _printed() -> dict[tuple[str, str], Published]:
+    """The accuracies that the paper prints, by row and column."""
+    outer, strided = TITLES["outer"], TITLES["strided"]
+    return {
+        (_weight(max(WEIGHTS)), outer): Published(LEARNED, digits=2),
+        (_nearest(outer), strided): Published(ROUNDED, digits=2),
+        **{(row, strided): values["strided"] for row, values in PUBLISHED[TOP_1].items()},
+    }
+
+
+def _weight(weight: float) -> str:
+    return f"lambda = {weight:g}"
+
+
+def _nearest(title: str) -> str:
+    return f"nearest whole strides of {title}, {_weight(max(WEIGHTS))}"
+
+
 def settings(dataset: str) -> Setting:
     real = dataset == CIFAR_JPEG
     protocol = cifar(dataset) if real else imagenet(dataset)
@@ -61,33 +79,19 @@ def settings(dataset: str) -> Setting:
 
     cells: list[Cell] = []
     for method in ("outer", "inner", "cosine") if real else ("outer", "inner"):
-        runs = {weight: replace(protocol.base, method=method, lam=weight) for weight in WEIGHTS}
-        for weight, run in runs.items():
-            printed = method == "outer" and weight == max(WEIGHTS) and not real
-            published = Published(LEARNED, digits=2) if printed else None
-            cells += _point(Cell(f"lambda = {weight:g}", TITLES[method], (run,), published=published))
-        cells += _point(
-            Cell(
-                f"nearest whole strides of {TITLES[method]}, lambda = {max(WEIGHTS):g}",
-                TITLES["strided"],
-                (),
-                published=Published(ROUNDED, digits=2) if method == "outer" and not real else None,
-                follows=(runs[max(WEIGHTS)],),
-            )
-        )
-    for name, run in limited(protocol.base) if real else ():
-        cells += _point(Cell(f"budget {name}", TITLES[run.method], (run,)))
+        title, runs = TITLES[method], [replace(protocol.base, method=method, lam=weight) for weight in WEIGHTS]
+        cells += [Cell(_weight(run.lam), title, (run,)) for run in runs]
+        cells.append(Cell(_nearest(title), TITLES["strided"], (), follows=(runs[-1],)))
+    if real:
+        cells += [Cell(f"budget {name}", TITLES[run.method], (run,)) for name, run in limited(protocol.base)]
     for start in starts:
         run = replace(protocol.base, method="strided", strides=both(start))
-        row = start_text(start)
-        published = None if real else PUBLISHED[TOP_1][row]["strided"]
-        cells += _point(Cell(row, TITLES["strided"], (run,), published=published))
-    return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
-
-
-def _point(cell: Cell) -> list[Cell]:
-    """Both coordinates of a point: two cells with the same runs."""
-    return [replace(cell, value="complexity", published=None, panel=X), replace(cell, panel=Y)]
+        cells.append(Cell(start_text(start), TITLES["strided"], (run,)))
+    if not real:
+        printed = _printed()
+        cells = [replace(cell, published=printed.get((cell.row, cell.column))) for cell in cells]
+    points = tuple(part for cell in cells for part in point(cell, "complexity", X, Y))
+    return Setting(points, protocol.note, protocol.stands_in_for)
 
 
 RECIPE = Recipe(

@@ -99,13 +99,13 @@ class Rivals:
 
 
 def rivals(found: Sequence[Point]) -> list[Rivals]:
-    """For each learned point, the best fixed strides that cost no more than its budget allowed."""
-    costs = {point.name: point.macs for point in found if point.method == "strided"}
+    """For each learned point whose budget is what strided convolutions cost, the best fixed strides within it."""
     fixed = {method: [point for point in found if point.method == method] for method in ("strided", "spectral")}
+    costs = {point.config.strides: point.macs for point in fixed["strided"]}
     made = []
     for point in found:
-        limit = costs.get(point.name.removeprefix("as "))
-        if not point.config.budget_macs or limit is None:
-            continue
-        made.append(Rivals(point, limit, best_within(fixed["strided"], limit), best_within(fixed["spectral"], limit)))
+        limit = costs.get(point.config.budget_strides or ())
+        if limit is not None:
+            best = [best_within(fixed[method], limit) for method in ("strided", "spectral")]
+            made.append(Rivals(point, limit, *best))
     return made

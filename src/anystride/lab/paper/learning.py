@@ -11,7 +11,7 @@ from typing import Any
 
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
-from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting
+from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, point
 from anystride.lab.run.config import RunConfig
 
 HALF = 0.5
@@ -43,14 +43,13 @@ def settings(dataset: str) -> Setting:
 
 
 def _point(row: str, column: str, run: RunConfig) -> list[Cell]:
-    cell = Cell(row, column, (run,), "validation", panel=Y)
-    return [cell, replace(cell, value="mmacs", panel=X)]
+    return point(Cell(row, column, (run,), "validation"), "mmacs", X, Y)
 
 
 RECIPE = Recipe(
     "learning",
     "How strides learn within a budget",
-    "not in the paper",
+    "Not in the paper",
     (CIFAR_JPEG, "cifar10", "cifar100", SCENES),
     SCENES,
     settings,

@@ -14,7 +14,7 @@ from typing import Any
 
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
-from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, start_text
+from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, both, point, start_text
 from anystride.lab.run.config import RunConfig
 
 PARETO = "pareto"
@@ -39,9 +39,9 @@ def settings(dataset: str) -> Setting:
     for method, starts in (("strided", SEARCH), ("spectral", SPECTRAL)):
         for start in starts:
             run = replace(protocol.base, method=method, strides=both(start))
-            cells += _point(Cell(start_text(start), TITLES[method], (run,)))
+            cells += point(Cell(start_text(start), TITLES[method], (run,)), "mmacs", X, Y)
     for name, run in limited(protocol.base):
-        cells += _point(Cell(name, TITLES[run.method], (run,)))
+        cells += point(Cell(name, TITLES[run.method], (run,)), "mmacs", X, Y)
     return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
 
 
@@ -54,15 +54,10 @@ def limited(base: RunConfig) -> Iterator[tuple[str, RunConfig]]:
             yield f"as {start_text(budget)}", run
 
 
-def _point(cell: Cell) -> list[Cell]:
-    """Both coordinates of a point: two cells with the same runs."""
-    return [replace(cell, value="mmacs", panel=X), replace(cell, panel=Y)]
-
-
 RECIPE = Recipe(
     PARETO,
     "Accuracy against multiply-accumulates",
-    "not in the paper",
+    "Not in the paper",
     (CIFAR_JPEG, "cifar10", "cifar100", SCENES),
     SCENES,
     settings,

@@ -122,17 +122,8 @@ NOTES_AUDIO = RunConfig(
 )
 
 
-SPOKEN_AUDIO = RunConfig(
-    model="audio",
-    strides=AUDIO_STRIDES,
-    width=8,
-    epochs=20,
-    batch_size=32,
-    optimizer="adam",
-    lr=2e-3,
-    stride_lr=0.01,
-    weight_decay=0.0,
-    schedule="cosine",
+SPOKEN_AUDIO = replace(
+    AUDIO, width=8, epochs=20, epoch_steps=0, batch_size=32, lr=2e-3, stride_lr=0.01, schedule="cosine"
 )
 """1,680 steps of a narrow network; strides have a rate of their own, or Adam would move them by less than one."""
 

@@ -241,6 +241,11 @@ def comparison(
     return tuple(cells)
 
 
+def point(cell: Cell, value: str, across: str, up: str) -> list[Cell]:
+    """A point of a figure: two cells with the same runs, `value` on the panel `across` and the cell's own on `up`."""
+    return [replace(cell, value=value, published=None, panel=across), replace(cell, panel=up)]
+
+
 def both(strides: Iterable[float]) -> tuple[tuple[float, float], ...]:
     """The same stride for both axes, as the paper starts from."""
     return tuple((float(stride), float(stride)) for stride in strides)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from anystride.lab.data.names import CIFAR_JPEG
 from anystride.lab.paper.protocols import SCENES, cifar
-from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting
+from anystride.lab.paper.recipe import TITLES, Cell, Recipe, Setting, point
 
 SMOOTHNESS = (0.5, 1.0, 2.0, 4.0, 8.0)
 METHODS = ("outer", "inner")
@@ -15,12 +15,11 @@ COST, ACCURACY = "MMAC per image", "Accuracy"
 
 def settings(dataset: str) -> Setting:
     protocol = cifar(dataset)
-    cells = []
+    cells: list[Cell] = []
     for smoothness in SMOOTHNESS:
         for method in METHODS:
             run = replace(protocol.base, method=method, smoothness=smoothness)
-            cell = Cell(f"R = {smoothness:g}", TITLES[method], (run,), panel=ACCURACY)
-            cells += [cell, replace(cell, value="mmacs", panel=COST)]
+            cells += point(Cell(f"R = {smoothness:g}", TITLES[method], (run,)), "mmacs", COST, ACCURACY)
     return Setting(tuple(cells), protocol.note, protocol.stands_in_for)
 
 

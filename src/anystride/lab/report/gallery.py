@@ -14,6 +14,7 @@ from anystride import DiffStride1d, DiffStride2d
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
 from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.measure import entering_length
 from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.report import examples, maps, pictures
 from anystride.lab.report.terminal import Group, group
@@ -133,6 +134,7 @@ def _windows(run: TrainedRun, path: Path) -> None:
                 name=name,
                 energy=energy,
                 length=length,
+                start_length=entering_length(record.start_map_sizes, record.start_strides, number, axis),
                 start_stride=record.start_strides[number][axis],
                 stride=record.strides[number][axis],
             )

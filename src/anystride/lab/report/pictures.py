@@ -39,6 +39,7 @@ class AxisSpectrum:
         name: of the axis.
         energy: (length // 2 + 1,), at frequencies 0 .. length // 2.
         length: samples of the map along it.
+        start_length: the same before the training.
         start_stride: before the training.
         stride: after it.
     """
@@ -46,6 +47,7 @@ class AxisSpectrum:
     name: str
     energy: Floats
     length: int
+    start_length: int
     start_stride: float
     stride: float
 
@@ -111,7 +113,7 @@ def windows_over_spectrum(
             panel = axes[row, column]
             _energy(panel, axis)
             gains = panel.twinx()
-            _gain(gains, axis.length, axis.start_stride, smoothness, ramp, "#444444", DASHED)
+            _gain(gains, axis.start_length, axis.start_stride, smoothness, ramp, "#444444", DASHED)
             _gain(gains, axis.length, axis.stride, smoothness, ramp, stride_colour(column), "-")
             gains.set_ylim(0, 1.05)
             gains.grid(False)

@@ -19,6 +19,9 @@ SCENES = "scenes"
 LONGEST = 60
 """Characters of a data folder's name that the name of a run repeats."""
 
+STRIDED = "strided:"
+"""What stands before strides in a limit of multiply-accumulates."""
+
 Strides = tuple[tuple[float, float], ...]
 
 
@@ -142,6 +145,15 @@ class RunConfig:
             shared=self.shared_stride,
             grid=self.grid,
         )
+
+    @property
+    def budget_strides(self) -> Strides | None:
+        """The strides whose strided convolutions cost what the budget allows; None for another budget, or none."""
+        kind, _, text = self.budget_macs.rpartition(":")
+        if f"{kind}:" != STRIDED:
+            return None
+        pairs = [[float(value) for value in stage.split("x")] for stage in text.split(",")]
+        return tuple((pair[0], pair[-1]) for pair in pairs)
 
     @property
     def name(self) -> str:

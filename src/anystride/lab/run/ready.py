@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from anystride import fit_macs_
-from anystride.lab.commands.parsing import STRIDED, strides
 from anystride.lab.data.catalogue import open_source
 from anystride.lab.data.source import Source
 from anystride.lab.errors import UsageError
@@ -91,8 +90,8 @@ def _check_method(config: RunConfig) -> None:
 
 def _limit(config: RunConfig, source: Source, costs: int) -> float:
     text = config.budget_macs
-    if text.startswith(STRIDED):
-        twin = replace(config, method="strided", strides=strides(text.removeprefix(STRIDED)))
+    if config.budget_strides is not None:
+        twin = replace(config, method="strided", strides=config.budget_strides)
         return multiply_accumulates(build(twin, source).model, source.example)
     return float(text.removesuffix("x")) * costs if text.endswith("x") else float(text)
 

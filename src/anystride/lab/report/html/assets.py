@@ -16,7 +16,8 @@ table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); padding: .3rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-th[scope=row] { white-space: normal; min-width: 6.5rem; max-width: 16rem; }
+th[scope=row] { white-space: normal; min-width: 6.5rem; max-width: 16rem; position: sticky; left: 0;
+  background: var(--paper); }
 caption { max-width: 44rem; }
 @media (max-width: 40rem) { th[scope=row] { max-width: 7rem; } caption { max-width: calc(100vw - 2rem); } }
 .known, .soft { color: var(--soft); font-size: .85em; display: block; }
@@ -31,7 +32,8 @@ svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
   border-radius: 4px; font-size: .85rem; max-width: 80vw; display: none; white-space: pre-line; }
 button.save { font: inherit; font-size: .75rem; color: var(--soft); background: none; border: 1px solid var(--line);
   border-radius: 4px; padding: 0 .4rem; cursor: pointer; }
-@media print { details, button.save { display: none; } figure { break-inside: avoid; } }
+@media print { details, button.save { display: none; } figure, tr { break-inside: avoid; }
+  .wide { overflow: visible; } table { font-size: .65rem; } th, td { padding: .15rem .35rem; white-space: normal; } }
 """
 
 SCRIPT = """

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from anystride.lab.models.downsample import DOWNSAMPLERS
+from anystride.lab.models.measure import entering_length
 from anystride.lab.models.registry import ARCHITECTURES
 from anystride.lab.paper.figure4 import Known
 from anystride.lab.paper.values import complexity_of
@@ -43,6 +44,7 @@ class Shown:
         """Name, downsampler and strides at the start."""
         what = f"{DOWNSAMPLERS[self.config.method].title} from ({strides_text(self.config.strides)})"
         what += ", one stride for both axes" if self.config.shared_stride else ""
+        what += f", within {self.config.budget_macs}" if self.config.budget_macs else ""
         return f"{self.name}: {what}" if self.name else what
 
 
@@ -165,20 +167,11 @@ def windows(shown: Shown) -> str:
                 (start[axis], record.start_map_sizes, True),
                 (end[axis], record.map_sizes, False),
             ):
-                curve = _window(shown, _length(sizes, shown.record.strides, number, axis), stride)
+                curve = _window(shown, entering_length(sizes, shown.record.strides, number, axis), stride)
                 series.append(Series(colour, curve, True, dashed, marks=False))
         drawn = plot(series, f"frequency, {name} (cycles per sample)", "window")
         parts.append(figure(drawn, f"{shown.title}: windows along {name}; dashed at the start.", keys))
     return "".join(parts)
-
-
-def _length(sizes: Sequence[Sequence[int]], strides: Sequence[Sequence[float]], number: int, axis: int) -> int:
-    """Samples of the map that enters a downsampler."""
-    before = number - (len(sizes) == len(strides))
-    if 0 <= before < len(sizes) and axis < len(sizes[before]):
-        return sizes[before][axis]
-    # The map that enters the first is not listed where entry 0 is what leaves it: its scale hardly matters.
-    return max(32, round(sizes[0][min(axis, len(sizes[0]) - 1)] * strides[0][axis]))
 
 
 def _window(shown: Shown, length: int, stride: float) -> list[tuple[float, float, str]]:

@@ -106,13 +106,12 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
     elif grid.note:
         parts.append(f"<p>{escape(grid.note)}</p>")
     protocol = "a small" if grid.stands_in_for and not is_own(grid.dataset) else "the paper's"
-    parts += [f"<h3>At {protocol} protocol</h3>", value_tables(grid, record_of, link_of)]
-    if grid.recipe == PARETO:
-        parts.append(search.tables(grid, record_of))
+    values = f"<h3>At {protocol} protocol</h3>{value_tables(grid, record_of, link_of)}"
+    drawn = f'<div class="figures">{_figures(grid, record_of, found)}</div>' if found else ""
+    if grid.recipe == PARETO:  # its many values behind what they come to
+        parts += [search.tables(grid, record_of), drawn, f"<details><summary>All values</summary>{values}</details>"]
     else:
-        parts += _costs(grid, record_of)
-    if found:
-        parts.append(f'<div class="figures">{_figures(grid, record_of, found)}</div>')
+        parts += [values, *_costs(grid, record_of), drawn]
     return "".join([*parts, "</section>"])
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from anystride.lab.errors import UsageError
 from anystride.lab.files import replacing
+from anystride.lab.models.measure import COUNTER
 from anystride.lab.report.collect import Results, Run, collect
 from anystride.lab.report.html import grids, runs
 from anystride.lab.report.html.assets import SCRIPT, STYLE
@@ -67,13 +68,15 @@ def _page(results: Results, out: Path) -> str:
         "2022), made of this project's records. Small numbers behind a value lead to the record of that seed.</p>"
     )
     body = f"{''.join(section.html for section in sections)}{runs.section(results, link, is_short=bool(sections))}"
+    older = sum(run.record.counter != COUNTER for run in ended)
+    counted = f" The costs of {older} runs are as an older version counted them." if older else ""
     unfinished = f" {len(results.unfinished)} have not." if results.unfinished else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>anystride: results</title><style>{STYLE}</style></head><body>"
         f"<h1>Learning strides: what was measured</h1>{told if sections else ''}"
-        f"<p>{len(ended)} runs have ended.{unfinished} {escape(_where([run.record for run in ended]))}</p>"
+        f"<p>{len(ended)} runs have ended.{unfinished}{counted} {escape(_where([run.record for run in ended]))}</p>"
         f"{_problems(results.problems)}{_contents(sections)}{_numbered(body)}"
         f'<div id="tip" role="status"></div><script>{SCRIPT}</script></body></html>\n'
     )
