@@ -33,7 +33,8 @@ svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); }
 button.save { font: inherit; font-size: .75rem; color: var(--soft); background: none; border: 1px solid var(--line);
   border-radius: 4px; padding: 0 .4rem; cursor: pointer; }
 @media print { details, button.save { display: none; } figure, tr { break-inside: avoid; }
-  .wide { overflow: visible; } table { font-size: .65rem; } th, td { padding: .15rem .35rem; white-space: normal; } }
+  .figures { grid-template-columns: 1fr 1fr; } .wide { overflow: visible; } table { font-size: .65rem; }
+  th, td { padding: .15rem .35rem; white-space: normal; } }
 """
 
 SCRIPT = """
