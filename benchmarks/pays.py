@@ -21,7 +21,7 @@ from anystride.lab.paper.front import Point, best_within, points, rivals
 from anystride.lab.paper.grid import record_in
 from anystride.lab.paper.pareto import BUDGETS, LEARNED
 from anystride.lab.paper.recipe import both
-from anystride.lab.report.front import draw
+from anystride.lab.report.pareto import draw
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "results" / "real"

@@ -10,8 +10,8 @@ from PIL import Image
 
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.front import Point, best_within, front, points, rivals
-from anystride.lab.report.front import draw
-from anystride.lab.report.html.search import figure, tables
+from anystride.lab.report.html.pareto import figure, tables
+from anystride.lab.report.pareto import draw
 from anystride.lab.run.config import RunConfig
 
 from ..records import fabricated

@@ -123,7 +123,7 @@ def _picture(grid: Grid, folder: Path, screen: Console) -> None:
 
     found = points(grid, record_in(folder)) if grid.recipe == PARETO else []
     if found:
-        from anystride.lab.report.front import draw
+        from anystride.lab.report.pareto import draw
 
         path = folder / f"{PARETO}-{Path(grid.dataset).name}.png"
         draw(found, path, f"{Path(grid.dataset).name}, {grid.runs[0].model} of width {grid.runs[0].width}")

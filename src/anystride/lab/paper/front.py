@@ -1,4 +1,4 @@
-"""Points of accuracy against costs, each a mean over seeds; which of them nothing beats, and who wins at which cost."""
+"""Points of accuracy against costs, each a mean over seeds: which of them nothing beats, and who wins at which cost."""
 
 from __future__ import annotations
 

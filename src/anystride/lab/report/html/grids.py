@@ -15,7 +15,7 @@ from anystride.lab.paper.pareto import PARETO
 from anystride.lab.paper.recipe import METHODS, TITLES, Grid, is_own
 from anystride.lab.paper.values import numbers_of
 from anystride.lab.report.collect import Results, Run, Table
-from anystride.lab.report.html import figures, search
+from anystride.lab.report.html import figures, pareto
 from anystride.lab.report.html.tables import accuracies_and_costs, cost_tables, html_table, value_tables
 from anystride.lab.report.text import printable
 from anystride.lab.run.config import RunConfig
@@ -109,7 +109,7 @@ def _section(table: Table, title: str, anchor: str, results: Results, link: Link
     values = f"<h3>At {protocol} protocol</h3>{value_tables(grid, record_of, link_of)}"
     drawn = f'<div class="figures">{_figures(grid, record_of, found)}</div>' if found else ""
     if grid.recipe == PARETO:  # its many values behind what they come to
-        parts += [search.tables(grid, record_of), drawn, f"<details><summary>All values</summary>{values}</details>"]
+        parts += [pareto.tables(grid, record_of), drawn, f"<details><summary>All values</summary>{values}</details>"]
     else:
         parts += [values, *_costs(grid, record_of), drawn]
     return "".join([*parts, "</section>"])
@@ -124,7 +124,7 @@ def _costs(grid: Grid, record_of: Callable[[RunConfig], Record | None]) -> list[
 
 
 def _figures(grid: Grid, record_of: Callable[[RunConfig], Record | None], found: figures.Runs) -> str:
-    drawn = [search.figure(grid, record_of)] if grid.recipe == PARETO else []
+    drawn = [pareto.figure(grid, record_of)] if grid.recipe == PARETO else []
     drawn.append(figures.accuracy_against(found, "cost"))
     if grid.recipe == "figure4":
         drawn.append(figures.accuracy_against(found, "J", known=known()))
