@@ -164,6 +164,16 @@ def test_strides_rest_just_within_the_budget(tmp_path: Path) -> None:
         assert comparable(run(config, tmp_path / str(stop), mode="resume")) == comparable(record)
 
 
+def test_a_budget_is_kept_from_the_first_step_on(tmp_path: Path) -> None:
+    """Strides that do not move by themselves show where they start."""
+    for budget in ("0.5x", "2x"):
+        config = tiny(method="inner", epochs=2, stride_lr=0.0, stride_until=1.0, budget_macs=budget)
+        record = run(config, tmp_path / budget)
+        first = record.epochs[0]["multiply_accumulates"]
+        share = first / record.start_multiply_accumulates
+        assert 0.95 * float(budget[:-1]) < share <= float(budget[:-1])
+
+
 def test_strides_rest_without_a_budget(tmp_path: Path) -> None:
     record = run(tiny(method="outer", epochs=2, stride_lr=0.5, stride_until=0.5), tmp_path / "run")
     first, second = [epoch["strides"] for epoch in record.epochs]

@@ -98,8 +98,8 @@ RUN_OPTIONS: dict[str, RunOption] = {
     "threads": RunOption("of one process on a CPU; digits depend on it", whole(1), "N"),
     "init": RunOption("start from the weights of this run", metavar="RUN_DIR"),
     "budget_macs": RunOption(
-        "hold multiply-accumulates per example to this: 40e6; 0.5x, of those at the start; or strided:2,2,2, those of "
-        "strided convolutions",
+        "spend these multiply-accumulates per example, and no more: 40e6; 0.5x, of those that --strides cost; or "
+        "strided:2,2,2, those of strided convolutions",
         budget,
         "X",
     ),

@@ -45,8 +45,7 @@ class RunConfig:
         lr: the peak learning rate.
         stride_lr: the learning rate of the strides; None for that of the weights.
         stride_until: share of the epochs after which strides stay as they are, and only weights learn; 0 for strides
-            that never learn. With a budget strides are then moved to where the costs end just below it, see
-            `anystride.fit_macs_`.
+            that never learn. With a budget strides are then moved to just below it again.
         weight_decay: of the weights; strides have none.
         decay: "all" for weights, norms and biases, or "weights" alone, as in the authors' release.
         schedule: how the learning rate follows the training, see `optimiser.SCHEDULES`.
@@ -70,9 +69,10 @@ class RunConfig:
         patience: epochs without a better validation accuracy after which the training ends; 0 for no such end.
         threads: of one process on a CPU. Sums, and with them the digits of a result, depend on it.
         init: the folder of a run whose weights the network starts from, where names and shapes agree; "" for none.
-        budget_macs: a limit of the multiply-accumulates per example that the strides are held to by `anystride.Budget`:
-            a number; a multiple of those before training such as "0.5x"; those of the same network with strided
-            convolutions such as "strided:2,2,2"; "" for none.
+        budget_macs: a limit of the multiply-accumulates per example: `anystride.fit_macs_` moves the strides to just
+            below it before the training, and `anystride.Budget` holds them there while they learn. A number; a multiple
+            of what `strides` cost such as "0.5x"; what the same network costs with strided convolutions at some
+            strides such as "strided:2,2,2"; "" for none.
         augment: what is done to training examples: "auto" for what is usual for the data, "crop" for images that must
             not be mirrored, "release" for what the authors' release has for CIFAR, "none".
         skip_bad: whether files that cannot be read are left out; otherwise they are an error.
