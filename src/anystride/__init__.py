@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anystride.optim import learned_strides, param_groups, regrid_
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
+    from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,9 @@ __all__ = [
     "SpectralPool1d",
     "SpectralPool2d",
     "SpectralPool3d",
+    "SpectralUpsample1d",
+    "SpectralUpsample2d",
+    "SpectralUpsample3d",
     "apply_",
     "complexity",
     "convert_",
@@ -59,6 +63,7 @@ _FILES = {
     "optim": ("learned_strides", "param_groups", "regrid_"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
+    "upsample": ("SpectralUpsample1d", "SpectralUpsample2d", "SpectralUpsample3d"),
 }
 """The file of each name, as in the block above; a test holds them equal."""
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}

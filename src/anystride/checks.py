@@ -134,10 +134,10 @@ def check_grid(grid: int | str) -> None:
         raise ValueError(f"grid must be 'free', 'fixed' or a whole number of at least 1, got {grid!r}")
 
 
-def check_strides(strides: Sequence[float]) -> tuple[float, ...]:
-    """The strides as floats; raise unless each is finite and at least 1."""
+def check_strides(strides: Sequence[float], name: str = "stride") -> tuple[float, ...]:
+    """The strides, or other factors by `name`, as floats; raise unless each is finite and at least 1."""
     values = tuple(float(value) for value in strides)
     for value in values:
         if not 1 <= value < math.inf:
-            raise ValueError(f"stride must be a finite number of at least 1, got {value}")
+            raise ValueError(f"{name} must be a finite number of at least 1, got {value}")
     return values

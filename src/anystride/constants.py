@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from anystride.checks import spatial_size
 from anystride.compiling import exporting
 from anystride.geometry import Size
+from anystride.ops.axes import Axis, SpectralAxis, Taps
 from anystride.ops.blocks import BlockMatrix
 from anystride.ops.layout import autocast
-from anystride.ops.matrix import Axis, LearnedAxis, Taps, axis_operator, interleaved
+from anystride.ops.matrix import axis_operator, interleaved
 from anystride.ops.program import Apply, Convolve, Kernel, Local, Program, convolved, widened
 from anystride.ops.segments import local_of
 from anystride.ops.separable import Product, joined, multiply
@@ -48,7 +49,7 @@ class Call:
     def extents(self) -> tuple[Size, Size, bool]:
         """The first arguments of `fusion.programs`."""
         lengths = tuple([axis.length for axis in self.axes])
-        return lengths, self.output, any(isinstance(axis, LearnedAxis) for axis in self.axes)
+        return lengths, self.output, any(not isinstance(axis, SpectralAxis) for axis in self.axes)
 
 
 class Part(NamedTuple):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from anystride.checks import spatial_size
 from anystride.ops.autograd import resample
+from anystride.ops.axes import Axis, LearnedAxis, SpectralAxis, Taps
 from anystride.ops.cache import remembered
 from anystride.ops.cosine import Cosine
-from anystride.ops.matrix import Axis, LearnedAxis, SpectralAxis, Taps
 from anystride.ops.program import Kernel, convolved
 from anystride.ops.window import band
 

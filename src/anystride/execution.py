@@ -19,6 +19,7 @@ from anystride.snapshot import is_lazy, untouched
 from anystride.spectral import SpectralPoolNd
 from anystride.trees import map_tensors
 from anystride.trees import tensors as tensors
+from anystride.upsample import SpectralUpsampleNd
 
 TAG = "_anystride_tag"
 E = TypeVar("E", bound="Execution")
@@ -127,7 +128,7 @@ class Execution(TorchDispatchMode):
             self.entered(names[module], module, args)
 
         def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if kwargs and isinstance(module, DiffStrideNd | SpectralPoolNd):
+            if kwargs and isinstance(module, DiffStrideNd | SpectralPoolNd | SpectralUpsampleNd):
                 args = positional(module, args, kwargs)
             replaced = self.left(names[module], module, args, output)
             self.stack.pop()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from anystride.constants import Call
+from anystride.ops.axes import Axis, LearnedAxis
 from anystride.ops.cosine import Cosine, CosineBand
 from anystride.ops.fusion import programs
-from anystride.ops.matrix import Axis, LearnedAxis
 from anystride.ops.program import Apply, Convolve, Filter, Kernel, Program, cost, work
 from anystride.ops.segments import local_of, taps_of
 

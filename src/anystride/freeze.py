@@ -13,16 +13,18 @@ from anystride.constants import Constant, Key, constant_of
 from anystride.filtered import Filters, filters_of
 from anystride.filters import Bias, FilterPlace, compose, frozen_filters
 from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
+from anystride.frozen_upsample import FrozenUpsample
 from anystride.hosts import NAMES, put_off, put_on, roles_of
 from anystride.layers import DiffStrideNd
 from anystride.ops.fusion import programs
-from anystride.ops.program import Filter, Program, cost, in_one_order
+from anystride.ops.program import Filter, cost, in_one_order
 from anystride.ops.segments import local_of
 from anystride.recorded import Record, conflict, record_calls
 from anystride.resample import CHILD, Enlarges, Leads, Passes, Place, Shares
 from anystride.spectral import SpectralPoolNd
+from anystride.upsample import SpectralUpsampleNd
 
-_LEARNED = (Place, DiffStrideNd, SpectralPoolNd)
+_LEARNED = (Place, DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd)
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
 _HOOKS = (
     "_forward_hooks",
@@ -38,8 +40,9 @@ def freeze_(model: nn.Module, *example_inputs: Any, tolerance: float | None = No
     """Turn the learned layers of a model into constants, in place, for export and deployment.
 
     The model runs once per example in evaluation mode. Each learned layer (of `convert_`, `DiffStride*d`,
-    `SpectralPool*d`) then is constant; strides are no parameters any more. Outputs stay the same to rounding. What is
-    frozen takes `torch.compile` with `fullgraph=True`, `torch.export`, ONNX and `torch.jit.script`.
+    `SpectralPool*d`, `SpectralUpsample*d`) then is constant; strides are no parameters any more. Outputs stay the same
+    to rounding. What is frozen takes `torch.compile` with `fullgraph=True`, `torch.export`, ONNX and
+    `torch.jit.script`.
 
     With `ramp="cosine"` and the stride that a layer was converted with (or, of a `DiffStride*d`, a whole one), it
     becomes a short filter: depthwise convolutions of torch for maps of any size, which a depthwise convolution before
@@ -116,7 +119,7 @@ def freeze_(model: nn.Module, *example_inputs: Any, tolerance: float | None = No
 def _places(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
     """Each place where a learned layer is registered: parent, name, module, qualified name."""
     for prefix, parent in root.named_modules():
-        if isinstance(parent, Place):  # its operator goes with it
+        if isinstance(parent, Place | SpectralUpsampleNd):  # its operator goes with it
             continue
         for name, child in parent._modules.items():
             if isinstance(child, _LEARNED):
@@ -130,6 +133,9 @@ def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int
     """
     if isinstance(module, Passes):
         return None
+    if isinstance(module, SpectralUpsampleNd):
+        made: Any = FrozenUpsample(module.asks, record.name, _constants(record), record.dtype, record.device)
+        return _dressed(parent, module, made)
     filters = _filters(parent, module, record, uses)
     if filters is not None:
         kind, about = "pool", dict[str, Any](dtype=record.maps, device=record.device)
@@ -138,8 +144,7 @@ def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int
             kind = "convolution" if roles_of(parent)[-1:] == ("convolution",) else "layer"
         made = frozen_filters(kind, record.name, filters, **about)
         return made.train(module.training) if kind == "convolution" else _dressed(parent, module, made)
-    chosen = _programs(record)
-    constants = {key: constant_of(call, chosen[key]) for key, call in record.calls.items()}
+    constants = _constants(record)
     if not isinstance(module, Place):
         made = Frozen(record.name, constants, record.dtype, record.device)
         made.keeps_constants, made.late = module.keeps_constants, _goes_on(record)
@@ -179,7 +184,9 @@ def _counts_by_itself(place: Leads) -> bool:
 def _filters(parent: Any, module: Any, record: Record, uses: Mapping[int, int]) -> Filters | None:
     """The filters that do what a layer did, for maps of any size; None where sizes or strides forbid that."""
     calls = list(record.calls.values())
-    if len(record.channels) > 1:  # a depthwise convolution has a number of them
+    if len(record.channels) > 1 or isinstance(
+        module, SpectralUpsampleNd
+    ):  # a depthwise convolution has a number of them
         return None
     if isinstance(module, Place):
         if not isinstance(module, Leads) or module.partial or not _counts_by_itself(module):
@@ -214,8 +221,8 @@ def _frozen_layer(host: nn.Module, place: FrozenPlace | FilterPlace) -> FrozenLa
     return frozen
 
 
-def _programs(record: Record) -> dict[Key, Program]:
-    """The program of each call. A convolution runs in one order at all sizes."""
+def _constants(record: Record) -> dict[Key, Constant]:
+    """What was done to each size, by programs of which a convolution has one order at all sizes."""
     where = record.device or torch.device("cpu")
     calls = record.calls.values()
     every = [programs(*call.extents, call.size, call.kernel, where, local_of(call.axes, call.kernel)) for call in calls]
@@ -224,7 +231,8 @@ def _programs(record: Record) -> dict[Key, Program]:
         [cost(program, call.size, call.channels, call.kernel) for program in options]
         for call, options in zip(calls, found, strict=True)
     ]
-    return dict(zip(record.calls, in_one_order(found, costs), strict=True))
+    each = zip(record.calls.items(), in_one_order(found, costs), strict=True)
+    return {key: constant_of(call, program) for (key, call), program in each}
 
 
 def _goes_on(record: Record) -> bool:

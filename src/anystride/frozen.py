@@ -21,7 +21,7 @@ torch.fx.wrap("run_constants")
 torch.fx.wrap("enlarge")
 
 
-class _Constants(nn.Module):
+class Constants(nn.Module):
     """Buffers, and by key the steps that use them; to TorchScript, lists of plain numbers say the same."""
 
     __jit_ignored_attributes__: ClassVar[list[str]] = [
@@ -93,7 +93,7 @@ def _alone(axes: Size, numbers: Size, starts: Size) -> list[tuple[int, list[int]
     return [(axis, [number], []) for axis, number in zip(axes, numbers, strict=True)]
 
 
-class Frozen(_Constants):
+class Frozen(Constants):
     """A frozen operator, called as the layer that it replaces: `DiffStride2d` and its like.
 
     Args:
@@ -139,7 +139,7 @@ class Frozen(_Constants):
         return x if late is None else x + late.to(x.dtype).reshape(-1, *[1] * len(how.size))
 
 
-class FrozenPlace(_Constants):
+class FrozenPlace(Constants):
     """A frozen place of a converted network, called with the stride-1 map.
 
     Args:

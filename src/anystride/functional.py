@@ -20,11 +20,12 @@ from anystride.checks import (
     per_axis,
 )
 from anystride.ops.autograd import resample
+from anystride.ops.axes import NORMS, LearnedAxis, SpectralAxis
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
-from anystride.ops.matrix import NORMS, LearnedAxis, SpectralAxis, band_matrix
+from anystride.ops.matrix import band_matrix
 from anystride.ops.window import band
 
-__all__ = ["diffstride", "resampling_matrix", "spectral_pool"]
+__all__ = ["diffstride", "resampling_matrix", "spectral_pool", "spectral_resize"]
 
 Ramp = Literal["outer", "inner", "cosine"]
 PaddingMode = Literal["auto", "zeros", "replicate", "reflect", "circular"]
@@ -116,6 +117,38 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: Norm = "for
     sizes = per_axis("output_size", output_size, x.dim() - 2)
     each_axis = zip(x.shape[2:], sizes, strict=True)
     return resample(x, tuple([SpectralAxis(n, check_output_size(h, n), norm) for n, h in each_axis]))
+
+
+def spectral_resize(x: Tensor, output_size: int | Sequence[int], norm: Norm = "forward") -> Tensor:
+    """Bring a map to any size, up or down, with all frequencies that both sizes can hold (section 2.3).
+
+    Down, this is `spectral_pool`. Up, the frequencies that only the larger map can hold are zero: a map of band-limited
+    samples meets its own samples again. Up is the adjoint of down, times the ratio of the sizes with `norm="forward"`
+    and exactly with "ortho". Up and down again is the identity where the smaller size is odd; the highest frequency of
+    an even one, which has no partner, comes back at half its height.
+
+    Args:
+        x: (N, C, *spatial), floating point, one spatial axis or more.
+        output_size: samples per axis, one number or one per spatial axis, at least 1.
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
+
+    Returns:
+        (N, C, *output_size).
+
+    Raises:
+        TypeError: `x` is not a floating-point tensor.
+        ValueError: `x` has no spatial axis, or an argument is out of range; the message names it.
+
+    Example:
+        >>> spectral_resize(torch.randn(8, 16, 32, 32), (48, 16)).shape
+        torch.Size([8, 16, 48, 16])
+    """
+    check_input(x)
+    check_choice("norm", norm, NORMS)
+    sizes = per_axis("output_size", output_size, x.dim() - 2)
+    return resample(
+        x, tuple([SpectralAxis(n, check_output_size(h), norm) for n, h in zip(x.shape[2:], sizes, strict=True)])
+    )
 
 
 def resampling_matrix(

@@ -20,8 +20,8 @@ from anystride.compiling import FOLLOW, exporting, outside_graphs
 from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm, PaddingMode, Ramp
 from anystride.ops.autograd import resample
+from anystride.ops.axes import NORMS, Axis, LearnedAxis
 from anystride.ops.cosine import ROLLOFF, TOLERANCE, Cosine, CosineBand
-from anystride.ops.matrix import NORMS, Axis, LearnedAxis
 from anystride.ops.tables import tables
 from anystride.ops.window import Band, band
 from anystride.stride import HasStride, learned_axes

@@ -12,8 +12,9 @@ from anystride.convolution import axes_to_size, counted_size, take_in
 from anystride.execution import arguments, mode_of, positional
 from anystride.filtered import cut
 from anystride.geometry import Size
-from anystride.ops.matrix import Axis
+from anystride.ops.axes import Axis
 from anystride.resample import Leads, Place
+from anystride.upsample import SpectralUpsampleNd
 
 
 @dataclass
@@ -49,7 +50,10 @@ def record_calls(
 
 
 def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor, tolerance: float) -> None:
-    x, lengths, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
+    if isinstance(module, SpectralUpsampleNd):
+        x, lengths, convolution = args[0], tuple(output.shape[2:]), None
+    else:
+        x, lengths, convolution = args if not isinstance(module, Place) else (args[0], args[2], args[1])
     kernel = None
     if convolution is not None:
         x, kernel = take_in(x, convolution, getattr(getattr(module, "pool", module), "keeps_constants", True))
@@ -60,6 +64,8 @@ def _note(module: Any, record: Record, args: Sequence[Any], output: Tensor, tole
         axes = module.resampled_axes(size, kernel is not None, lengths, output)
     elif isinstance(module, Place):
         axes = axes_to_size(met, tuple(output.shape[2:]), module.ramp, module.geometry.stride)
+    elif isinstance(module, SpectralUpsampleNd):
+        axes = module.axes(size, tuple(output.shape[2:]))
     else:
         axes = module.axes(met if lengths is None else tuple(lengths))
     key = key_of(size, None if isinstance(module, Place) else lengths, kernel)

@@ -17,8 +17,8 @@ from anystride.checks import check_input, spatial_size
 from anystride.convolution import axes_to_size, take_in, to_size
 from anystride.geometry import Geometry, Size, SizeRule, along, counted, words
 from anystride.layers import DiffStrideNd
+from anystride.ops.axes import Axis
 from anystride.ops.cosine import Cosine
-from anystride.ops.matrix import Axis
 from anystride.spectral import SpectralPoolNd
 
 CHILD = "resample"

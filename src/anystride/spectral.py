@@ -9,7 +9,7 @@ from anystride.checks import check_choice, check_input, check_output_size, check
 from anystride.convolution import counted_size, take_in
 from anystride.functional import Norm
 from anystride.ops.autograd import resample
-from anystride.ops.matrix import NORMS, SpectralAxis
+from anystride.ops.axes import NORMS, SpectralAxis
 
 
 class SpectralPoolNd(nn.Module):

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from anystride.ops.axes import LearnedAxis
 from anystride.ops.cache import remembered
 from anystride.ops.cosine import Cosine
-from anystride.ops.matrix import LearnedAxis
 from anystride.ops.window import band, stride_bounds
 
 

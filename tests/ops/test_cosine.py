@@ -10,9 +10,9 @@ import oracle
 from anystride import DiffStride1d, DiffStride2d, DiffStride3d
 from anystride.functional import diffstride, resampling_matrix
 from anystride.ops import fusion
+from anystride.ops.axes import LearnedAxis, Taps
 from anystride.ops.blocks import BlockMatrix
 from anystride.ops.cosine import Cosine, reach_of
-from anystride.ops.matrix import LearnedAxis, Taps
 from anystride.ops.program import Apply, Filter, Kernel
 from anystride.ops.recompute import run_local
 from anystride.ops.segments import bind_local, local_of, program_of

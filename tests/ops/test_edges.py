@@ -10,8 +10,9 @@ from torch import nn
 
 from anystride import DiffStride1d, DiffStride2d, SpectralPool1d, SpectralPool2d, freeze_
 from anystride.functional import diffstride, resampling_matrix, spectral_pool
+from anystride.ops.axes import LearnedAxis
 from anystride.ops.cache import TensorCache
-from anystride.ops.matrix import LearnedAxis, _make_operator
+from anystride.ops.matrix import _make_operator
 from anystride.ops.window import band
 
 RAMPS = ("outer", "inner", "cosine")

@@ -6,9 +6,10 @@ import torch
 from anystride import DiffStride1d, SpectralPool1d, functional
 from anystride.ops import matrix as resampling
 from anystride.ops.autograd import run
+from anystride.ops.axes import LearnedAxis, SpectralAxis
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
-from anystride.ops.matrix import LearnedAxis, SpectralAxis, axis_operator
+from anystride.ops.matrix import axis_operator
 from anystride.ops.program import Apply
 from anystride.ops.segments import bind
 from anystride.ops.separable import Product, multiply

@@ -20,8 +20,8 @@ from anystride import (
 )
 from anystride.convolution import kernel_for
 from anystride.ops.autograd import run
+from anystride.ops.axes import LearnedAxis, SpectralAxis, Taps
 from anystride.ops.fusion import plan, programs
-from anystride.ops.matrix import LearnedAxis, SpectralAxis, Taps
 from anystride.ops.program import Apply, Convolve, Kernel, convolved, cost
 from anystride.ops.segments import bind, program_of
 from anystride.ops.separable import Product  # noqa: F401 - the text of a program names it

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import oracle
 from anystride.functional import resampling_matrix
+from anystride.ops.axes import NORMS, LearnedAxis
 from anystride.ops.cache import TensorCache
-from anystride.ops.matrix import NORMS, AxisOperator, LearnedAxis, axis_operator, band_matrix, spectral_matrix
+from anystride.ops.matrix import AxisOperator, axis_operator, band_matrix, spectral_matrix
 from anystride.ops.window import LINEAR_RAMPS, band, clamp_stride, window
 
 

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from anystride import recurrent
+from anystride.checks import spatial_size
 from anystride.convolution import axes_to_size, counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
 from anystride.counting.structure import structure
 from anystride.execution import Execution, arguments, run_once
 from anystride.layers import DiffStrideNd
-from anystride.ops.matrix import Axis
+from anystride.ops.axes import Axis
 from anystride.ops.program import Apply, Filter, Kernel, work
 from anystride.ops.segments import is_local, program_of
 from anystride.resample import Enlarges, Follows, Leads, Passes, Place, Shares
 from anystride.spectral import SpectralPoolNd
 from anystride.trees import leaves_with_paths, tensors
+from anystride.upsample import SpectralUpsampleNd
 
 aten = torch.ops.aten
 
-_OPERATORS = (DiffStrideNd, SpectralPoolNd, Place)
+_OPERATORS = (DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd, Place)
 # Structures that are kept per model: a stride that wavers between two sizes is traced twice, not at each turn.
 _KEPT = 16
 
@@ -169,8 +171,23 @@ class Counter(Execution):
             x, lengths, convolution = (*args, None, None)[:3]
             x, kernel = self._operand(x, convolution, module.keeps_constants)
             self._left_pool(module, x, counted_size(x, kernel, lengths), kernel, output)
+        elif isinstance(module, SpectralUpsampleNd):
+            x, like = (*args, None)[:2]
+            self._left_upsample(module, x, like, output)
         else:
             self._last = output
+
+    def _left_upsample(self, module: SpectralUpsampleNd, x: Tensor, like: Any, output: Tensor) -> None:
+        size, target = spatial_size(x), spatial_size(output)
+        if isinstance(like, Tensor):
+            after = labels_of(like)[2:]
+        elif module.scale_factor is None:
+            after = [NONE] * len(target)
+        else:
+            each_axis = zip(labels_of(x)[2:], size, module.scale_factor, target, strict=True)
+            after = [scaled(label, n * factor / samples) for label, n, factor, samples in each_axis]
+        self._program(x, module.axes(size, target), None, after)
+        set_labels(output, [*labels_of(x)[:1], NONE, *after])
 
     def _left_pool(
         self,

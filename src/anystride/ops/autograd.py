@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from anystride.ops.axes import Axis
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
 from anystride.ops.layout import as_laid_out, autocast, convolution_backward, convolve, quick_layout
-from anystride.ops.matrix import Axis, Matrix
+from anystride.ops.matrix import Matrix
 from anystride.ops.program import Convolve, Kernel
 from anystride.ops.recompute import run_local
 from anystride.ops.sealed import sealed

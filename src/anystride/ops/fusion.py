@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from anystride.ops.axes import Taps
 from anystride.ops.blocks import block_entries
 from anystride.ops.cache import remembered
 from anystride.ops.costs import COSTS, is_long
-from anystride.ops.matrix import Taps
 from anystride.ops.program import Apply, Convolve, Filter, Kernel, Local, Program, convolved, cost, widened
 from anystride.ops.separable import Product, schedule
 
@@ -70,7 +70,8 @@ def programs(
     axes = []
     for n, length, h, own in zip(met, lengths, output_size, windows, strict=True):
         rests = (length == n == 1) if learned else (h == length == n and (own is None or own.keeps))
-        axes.append(_Extent(h, rests, h <= length and is_long(h, device), own))
+        whole = h <= length or n == length  # a transform enlarges only whole axes
+        axes.append(_Extent(h, rests, whole and is_long(min(h, length), device), own))
     if kernel is None:
         return [
             tuple(_products(axes, size)),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from anystride.ops.axes import Axis, LearnedAxis, Taps, TransposedAxis, gain
 from anystride.ops.blocks import BlockMatrix
 from anystride.ops.cache import matrices
 from anystride.ops.cosine import CosineBand
@@ -22,65 +23,6 @@ from anystride.ops.fourier import FourierMatrix, learned_gains, ramp_probe
 from anystride.ops.tables import make_tables, tables
 from anystride.ops.window import Band
 
-NORMS = ("forward", "ortho", "backward")
-
-
-class Taps(NamedTuple):
-    """How a convolution of stride 1 moves along one axis.
-
-    Attributes:
-        size: entries of its kernel.
-        dilation: samples between two of them.
-        padding: zeros on either side.
-    """
-
-    size: int
-    dilation: int
-    padding: int
-
-    def output_length(self, samples: int) -> int:
-        """Samples that the convolution gives."""
-        return samples + 2 * self.padding - (self.size - 1) * self.dilation
-
-
-class LearnedAxis(NamedTuple):
-    """What a learned layer does to one axis (Algorithm 1).
-
-    Attributes:
-        length: samples L that the axis counts.
-        output_length: samples h that remain.
-        norm: the gain.
-        band: what the axis keeps.
-        learns: whether the stride will need a gradient, and so a probe.
-    """
-
-    length: int
-    output_length: int
-    norm: str
-    band: Band | CosineBand
-    learns: bool = True
-
-    @classmethod
-    def of(cls, band: Band | CosineBand, norm: str, learns: bool = True) -> "LearnedAxis":
-        """The axis of a band."""
-        return cls(band.length, band.output_length, norm, band, learns)
-
-
-class SpectralAxis(NamedTuple):
-    """What spectral pooling (section 2.3), or a place that follows a size, does to one axis.
-
-    Attributes:
-        length: samples that the axis counts.
-        output_length: samples that remain, or that it gets.
-        norm: the gain.
-    """
-
-    length: int
-    output_length: int
-    norm: str = "forward"
-
-
-Axis = LearnedAxis | SpectralAxis
 Matrix = Tensor | FourierMatrix | BlockMatrix
 
 
@@ -92,7 +34,7 @@ class AxisOperator(NamedTuple):
         probe: (r, h) or None. With it, dLoss/dS = -<probe g, probe y> for the output y and its gradient g: two rows
             (cosine, sine) per bin on the ramp, scaled by the root of -window'(k) / window(k).
         slope: like the matrix, or None. With it, dLoss/dS = <g, slope x> for the input x: bins of a raised cosine fold
-            onto each other, so the output does not tell them apart.
+            onto each other, so the output does not tell them apart. Transposed windows have it, too.
     """
 
     matrix: Matrix
@@ -142,6 +84,8 @@ def _make_operator(
     working = precise if dtype == torch.float16 and device.type == "cpu" else dtype
     where = _has_doubles(device)
     probe = None
+    if isinstance(axis, TransposedAxis):
+        return _transposed_operator(axis, working, device, samples, long)
     if isinstance(axis, LearnedAxis) and isinstance(axis.band, CosineBand):
         return _local_operator(axis, axis.band, working, device, samples, taps, long, margin)
     if isinstance(axis, LearnedAxis):
@@ -159,10 +103,12 @@ def _make_operator(
         matrix = band_matrix(at, norm, where)
     else:
         if long:
-            gains = torch.full(
-                (axis.output_length // 2 + 1,), gain(axis.length, axis.output_length, axis.norm), device=device
-            )
-            return AxisOperator(FourierMatrix(gains.to(precise), (axis.output_length, samples), axis.length))
+            grows = axis.output_length > axis.length
+            few, many = sorted((axis.length, axis.output_length))
+            factor = gain(axis.length, axis.output_length, axis.norm) * (many / few if grows else 1)
+            gains = torch.full((few // 2 + 1,), factor, dtype=precise, device=device)
+            across = FourierMatrix(gains, (few, many if grows else samples), many)
+            return AxisOperator(across.t() if grows else across)
         matrix = spectral_matrix(axis.length, axis.output_length, axis.norm, dtype=torch.float64, device=where)
     matrix = onto_samples(matrix, samples)
     return AxisOperator((matrix if taps is None else interleaved(matrix, taps)).to(device, working), probe)
@@ -188,6 +134,47 @@ def _local_operator(
         both = [interleaved(m, taps) for m in both]
     matrix, along = (m.to(device, dtype) for m in both)
     return AxisOperator(matrix, None, along if axis.learns else None)
+
+
+def _transposed_operator(
+    axis: TransposedAxis, dtype: torch.dtype, device: torch.device, samples: int, long: bool
+) -> AxisOperator:
+    """The transposed matrix with the gain that its norm asks for, and its slope."""
+    at, h, length, where = axis.band, axis.length, axis.output_length, _has_doubles(device)
+    factor = length / h * gain(h, length, axis.norm)
+    found: list[Matrix]
+    if isinstance(at, CosineBand):
+        index, *both = at.rows(length, None, where)
+        both = (
+            _evened(index, both[0], both[1], length)
+            if axis.norm == "forward"
+            else [entries * factor for entries in both]
+        )
+        if long:
+            found = [BlockMatrix.of(index, entries, length, dtype, device).t() for entries in both]
+        else:
+            empty = torch.zeros(h, length, dtype=torch.float64, device=where)
+            found = [onto_samples(empty.scatter_add(1, index, entries).t(), samples) for entries in both]
+    elif long:
+        precise = torch.float64 if dtype == torch.float64 else torch.float32
+        k = torch.arange(h // 2 + 1, device=where, dtype=torch.float64)
+        each = [gains.to(device, precise) * factor for gains in (at.gains(k), at.on_ramp(k) * at.slope)]
+        found = [FourierMatrix(gains, (h, length), length).t() for gains in each]
+    else:
+        table = tables(length, h, str(where))
+        synthesis, analysis, k = table[:, :h], table[:, h:-2], table[:, -2:-1]
+        both = [synthesis @ (analysis * (gains * factor)) for gains in (at.gains(k), at.on_ramp(k) * at.slope)]
+        found = [onto_samples(matrix.t(), samples) for matrix in both]
+    value, slope = [part.to(device, dtype) if isinstance(part, Tensor) else part for part in found]
+    return AxisOperator(value, None, slope if axis.learns else None)
+
+
+def _evened(index: Tensor, value: Tensor, slope: Tensor, length: int) -> list[Tensor]:
+    """Entries and slopes of a matrix, by their columns, of which each then sums to 1: transposed, constants stay."""
+    empty = value.new_zeros(length)
+    whole, along = (empty.scatter_add(0, index.flatten(), part.flatten())[index] for part in (value, slope))
+    value = value / whole
+    return [value, (slope - value * along) / whole]
 
 
 def spectral_matrix(
@@ -282,8 +269,3 @@ def _rows(of: Tensor, k: Tensor) -> Tensor:
 def _has_doubles(device: torch.device) -> torch.device:
     """Where float64 can be had for the maps of a device: there, but for Apple's GPUs."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def gain(length: int, h: int, norm: str) -> float:
-    """What a norm multiplies a matrix by that keeps constants."""
-    return {"forward": 1.0, "ortho": math.sqrt(length / h), "backward": length / h}[norm]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from anystride.ops.axes import Taps
 from anystride.ops.cache import remembered
 from anystride.ops.costs import COSTS
-from anystride.ops.matrix import Taps
 from anystride.ops.separable import Product
 
 

@@ -127,9 +127,9 @@ class _Kept(torch.autograd.Function):
         _, stride, steps, counts, *parts = inputs
         ctx.steps, ctx.counts, ctx.stride = steps, counts, (stride.shape, stride.dtype)
         matrices = parts[: len(steps)]
-        ctx.blocks = [part if isinstance(part, BlockMatrix) else None for part in matrices]
+        ctx.blocks = [None if isinstance(part, Tensor) else part for part in matrices]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*[None if isinstance(p, BlockMatrix) else p for p in matrices], *output[1:])
+        ctx.save_for_backward(*[p if isinstance(p, Tensor) else None for p in matrices], *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> Any:

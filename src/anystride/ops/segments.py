@@ -6,9 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anystride.ops.axes import Axis, LearnedAxis, SpectralAxis, TransposedAxis
 from anystride.ops.cosine import CosineBand
 from anystride.ops.fusion import plan
-from anystride.ops.matrix import Axis, AxisOperator, LearnedAxis, Matrix, axis_operator
+from anystride.ops.matrix import AxisOperator, Matrix, axis_operator
 from anystride.ops.program import Apply, Convolve, Filter, Kernel, Local, Program
 from anystride.ops.separable import Product, joined
 
@@ -60,7 +61,8 @@ def segments_of(
     """The segments that run on a map of `channels` and spatial `size`."""
     program = program_of(axes, size, channels, kernel, device, infers)
     local = local_of(axes, kernel)
-    return (bind_local(program, axes, local, dtype, device),) if local else bind(program, axes, dtype, device)
+    by_slope = local or any(isinstance(axis, TransposedAxis) for axis in axes)
+    return (bind_local(program, axes, local, dtype, device),) if by_slope else bind(program, axes, dtype, device)
 
 
 def program_of(
@@ -73,22 +75,26 @@ def program_of(
 ) -> Program:
     """The program that runs on a map of `channels` and spatial `size`; `infers` as in `fusion.plan`."""
     lengths, output_size = tuple([axis.length for axis in axes]), tuple([axis.output_length for axis in axes])
-    learned = isinstance(axes[0], LearnedAxis) and (axes[0].learns or not is_local(axes))
+    learned = isinstance(axes[0], LearnedAxis | TransposedAxis) and (axes[0].learns or not is_local(axes))
     return plan(lengths, output_size, learned, size, channels, kernel, device, local_of(axes, kernel), infers)
 
 
 def is_local(axes: Sequence[Axis]) -> bool:
     """Whether the windows of the axes are local."""
-    return any(isinstance(axis, LearnedAxis) and isinstance(axis.band, CosineBand) for axis in axes)
+    return any(not isinstance(axis, SpectralAxis) and isinstance(axis.band, CosineBand) for axis in axes)
 
 
 def local_of(axes: Sequence[Axis], kernel: Kernel | None) -> tuple[Local | None, ...]:
     """What a program must know of the axes if their windows are local; nothing if they are not."""
     found: list[Local | None] = []
     for number, axis in enumerate(axes):
-        at = axis.band if isinstance(axis, LearnedAxis) else None
+        at = None if isinstance(axis, SpectralAxis) else axis.band
         if not isinstance(at, CosineBand):
             found.append(None)
+            continue
+        if isinstance(axis, TransposedAxis):  # in blocks, whose rows are those of the other way
+            radius = -(-at.radius * axis.length // axis.output_length)
+            found.append(Local(radius, 0, None, "replicate", at.stride == 1))
             continue
         margin = None
         if kernel is not None and at.cosine.border == "auto":
