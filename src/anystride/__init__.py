@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anystride.freeze import freeze_
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
     from anystride.optim import learned_strides, param_groups, regrid_
+    from anystride.parallel import ParallelScales1d, ParallelScales2d, ParallelScales3d
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
     from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
@@ -30,6 +31,9 @@ __all__ = [
     "DiffStride1d",
     "DiffStride2d",
     "DiffStride3d",
+    "ParallelScales1d",
+    "ParallelScales2d",
+    "ParallelScales3d",
     "Plan",
     "SpectralPool1d",
     "SpectralPool2d",
@@ -61,6 +65,7 @@ _FILES = {
     "freeze": ("freeze_",),
     "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
     "optim": ("learned_strides", "param_groups", "regrid_"),
+    "parallel": ("ParallelScales1d", "ParallelScales2d", "ParallelScales3d"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
     "upsample": ("SpectralUpsample1d", "SpectralUpsample2d", "SpectralUpsample3d"),
