@@ -30,3 +30,14 @@ def test_budget(capsys):
     shown = capsys.readouterr().out
     assert "tied with layer2.0.conv1" in shown
     assert "budget: half of it" in shown
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_unet(capsys):
+    """Every kind finds some of the digit, and what is learned costs no more than what is strided."""
+    pytest.importorskip("sklearn")
+    rows = load("unet").main(quick=True)
+    assert all(found[0]["overlap"] > 0.2 for found in rows.values())
+    assert rows["learned"][0]["multiply_accumulates"] <= rows["strided"][0]["multiply_accumulates"]
+    assert "overlap, mean and sd" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch.nn.functional import interpolate
 
 from anystride.lab.data.images import read_inputs
 from anystride.lab.data.scenes import CANVAS, DIGIT, FRAGMENTS, MARGIN, digits_of, make_scenes, scene_task
@@ -28,6 +29,26 @@ def test_shapes_and_range() -> None:
     assert scenes.images.dtype == torch.float32
     assert scenes.digits.shape == (20, 1 + FRAGMENTS)
     assert 0 <= scenes.images.min() < scenes.images.max() <= 1
+
+
+def test_masks_cover_the_whole_digit_and_nothing_else() -> None:
+    pixels = (load_digits().images / 16).astype(np.float32)
+    scenes = make_scenes("train", 20, seed=2)
+    assert scenes.masks.shape == scenes.images.shape
+    assert scenes.masks.dtype == torch.bool
+    for image, mask, row in zip(scenes.images, scenes.masks, scenes.digits[:, 0].tolist(), strict=True):
+        assert torch.equal(image[mask], torch.from_numpy(pixels[row][pixels[row] > 0]))
+
+
+def test_scenes_of_two_scales() -> None:
+    pixels = torch.from_numpy((load_digits().images / 16).astype(np.float32))
+    scenes = make_scenes("test", 60, seed=2, scales=(1, 2))
+    assert set(scenes.scales.tolist()) == {1, 2}
+    for image, mask, row, scale in zip(scenes.images, scenes.masks, scenes.digits[:, 0], scenes.scales, strict=True):
+        rows, columns = mask[0].any(1).nonzero().flatten(), mask[0].any(0).nonzero().flatten()
+        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) < DIGIT * scale
+        shown = interpolate(pixels[row][None, None], scale_factor=int(scale), mode="bilinear")[0]
+        torch.testing.assert_close(image[mask].sum(), shown.sum())
 
 
 def test_same_arguments_same_scenes_other_seed_other_scenes() -> None:

@@ -6,6 +6,7 @@ full resolution of 8x8 pixels somewhere on the canvas: whoever downsamples carel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
@@ -16,6 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from anystride.lab.data.augment import crop, resize
 from anystride.lab.data.images import describe
@@ -41,16 +43,21 @@ SPLIT_SEED = 0
 @dataclass(frozen=True)
 class Scenes:
     """`images` (n, 1, 32, 32) float32 in [0, 1]; `labels` (n,) int64; `digits` (n, 1 + FRAGMENTS) int64, the
-    rows of scikit-learn's data set that a scene shows, the whole digit first."""
+    rows of scikit-learn's data set that a scene shows, the whole digit first; `masks` (n, 1, 32, 32) bool, the pixels
+    of the whole digit that are not black; `scales` (n,) int64, how many times as large as it is the digit is shown."""
 
     images: Tensor
     labels: Tensor
     digits: Tensor
+    masks: Tensor
+    scales: Tensor
 
 
-def make_scenes(split: Split, n: int, seed: int) -> Scenes:
-    """Draw `n` scenes of one split; the same arguments give the same scenes, bit for bit, on any machine."""
-    pixels, _ = _digits()
+def make_scenes(split: Split, n: int, seed: int, scales: Sequence[int] = (1,)) -> Scenes:
+    """Draw `n` scenes of one split; the same arguments give the same scenes, bit for bit, on any machine.
+
+    Each digit and each fragment is shown at one of the `scales`: 2 is twice as large, with smooth edges.
+    """
     rng = np.random.default_rng([seed, ("train", "test").index(split)])
 
     labels = rng.integers(len(CLASSES), size=n)
@@ -58,18 +65,29 @@ def make_scenes(split: Split, n: int, seed: int) -> Scenes:
     whole = _draw(rng, split, labels)
     fragments = _draw(rng, split, fragment_classes)
 
+    # A stream of its own: scenes of one scale do not depend on it.
+    chosen = np.random.default_rng([seed, ("train", "test").index(split), 1]).choice(scales, size=(n, 1 + FRAGMENTS))
     canvas = np.zeros((n, CANVAS, CANVAS), dtype=np.float32)
+    masks = np.zeros(canvas.shape, dtype=bool)
     for column in range(FRAGMENTS):
-        corner = rng.integers(CANVAS - DIGIT + 1, size=(n, 2))
-        at = _squares(corner, DIGIT)
-        canvas[at] = np.maximum(canvas[at], pixels[fragments[:, column]] * _rectangles(rng, n))
+        corner = rng.integers(CANVAS - DIGIT * chosen[:, 1 + column, None] + 1, size=(n, 2))
+        inside = _rectangles(rng, n)
+        for scale in scales:
+            these = chosen[:, 1 + column] == scale
+            at = _squares(corner, DIGIT * scale, these)
+            part = np.kron(inside[these], np.ones((1, scale, scale), dtype=np.float32))
+            canvas[at] = np.maximum(canvas[at], _enlarged(scale)[fragments[these, column]] * part)
     # The whole digit is drawn last, on a cleared square: nothing covers it or touches it.
-    corner = rng.integers(MARGIN, CANVAS - DIGIT - MARGIN + 1, size=(n, 2))
-    canvas[_squares(corner - MARGIN, DIGIT + 2 * MARGIN)] = 0
-    canvas[_squares(corner, DIGIT)] = pixels[whole]
+    corner = rng.integers(MARGIN, CANVAS - DIGIT * chosen[:, :1] - MARGIN + 1, size=(n, 2))
+    for scale in scales:
+        these = chosen[:, 0] == scale
+        canvas[_squares(corner - MARGIN, DIGIT * scale + 2 * MARGIN, these)] = 0
+        at, pixels = _squares(corner, DIGIT * scale, these), _enlarged(scale)[whole[these]]
+        canvas[at], masks[at] = pixels, pixels > 0
 
     shown = np.concatenate([whole[:, None], fragments], axis=1)
-    return Scenes(torch.from_numpy(canvas[:, None]), torch.from_numpy(labels), torch.from_numpy(shown))
+    found = canvas[:, None], labels, shown, masks[:, None], chosen[:, 0].astype(np.int64)
+    return Scenes(*map(torch.from_numpy, found))
 
 
 @cache
@@ -77,6 +95,16 @@ def _digits() -> tuple[Floats, Integers]:
     """All digits, (1797, 8, 8) in [0, 1], and their classes, (1797,)."""
     data = load_digits()
     return (data.images / 16).astype(np.float32), data.target.astype(np.int64)
+
+
+@cache
+def _enlarged(scale: int) -> Floats:
+    """All digits at a scale, (1797, 8 scale, 8 scale) in [0, 1]."""
+    pixels, _ = _digits()
+    if scale == 1:
+        return pixels
+    larger = interpolate(torch.from_numpy(pixels)[:, None], scale_factor=scale, mode="bilinear")
+    return larger[:, 0].numpy()
 
 
 @cache
@@ -111,12 +139,12 @@ def _rectangles(rng: np.random.Generator, n: int) -> Floats:
     return (inside[:, 0, :, None] & inside[:, 1, None, :]).astype(np.float32)
 
 
-def _squares(corners: Integers, side: int) -> tuple[Integers, Integers, Integers]:
-    """The index of one square of each canvas, from its top left `corners` (n, 2) in rows and columns."""
+def _squares(corners: Integers, side: int, these: npt.NDArray[np.bool_]) -> tuple[Integers, Integers, Integers]:
+    """The index of one square of each of `these` canvases, from top left `corners` (n, 2) in rows and columns."""
     offset = np.arange(side)
-    rows = corners[:, 0, None, None] + offset[:, None]
-    columns = corners[:, 1, None, None] + offset
-    return np.arange(len(corners))[:, None, None], rows, columns
+    rows = corners[these, 0, None, None] + offset[:, None]
+    columns = corners[these, 1, None, None] + offset
+    return these.nonzero()[0][:, None, None], rows, columns
 
 
 def scene_task(
