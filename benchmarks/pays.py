@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from anystride.lab.paper.catalogue import RECIPES
-from anystride.lab.paper.front import Point, best_within, points, rivals
+from anystride.lab.paper.front import FITTED, Point, best_within, points
 from anystride.lab.paper.grid import record_in
 from anystride.lab.paper.pareto import BUDGETS, LEARNED
 from anystride.lab.paper.recipe import both
@@ -77,21 +77,21 @@ def filled(page: str, blocks: dict[str, str]) -> str:
 
 def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
     """Who is how good within which budget; the best of a line is bold."""
-    pairs = {(each.learned.config.budget_strides, each.learned.method): each.learned for each in rivals(found)}
-    by_method = {method: [point for point in found if point.method == method] for method in ("strided", "spectral")}
-    limits = {point.config.strides: point.macs for point in by_method["strided"]}
+    pairs = {(point.config.budget_strides, point.series): point for point in found if point.config.budget_macs}
+    fixed = {series: [point for point in found if point.series == series] for series in ("strided", "spectral")}
+    limits = {point.config.strides: point.macs for point in fixed["strided"]}
     count = len(limits)
     lines = [
-        f"| at most, MMAC | best of {count} strided | spectral pooling | learned `cosine` | learned `inner` |",
-        "|---|---|---|---|---|",
+        f"| at most, MMAC | best of {count} strided | spectral pooling | fitted, not learned | learned `cosine` | "
+        "learned `inner` |",
+        "|---|---|---|---|---|---|",
     ]
     for budget in chosen:
         limit = limits.get(both(budget))
         if limit is None:
             continue
-        fixed = [best_within(by_method[method], limit) for method in ("strided", "spectral")]
-        learned = [pairs.get((both(budget), method)) for method in LEARNED]
-        row = [*fixed, *learned]
+        row = [best_within(fixed[series], limit) for series in ("strided", "spectral")]
+        row += [pairs.get((both(budget), series)) for series in (FITTED, *LEARNED)]
         best = max((point.accuracy for point in row if point), default=0.0)
         lines.append(f"| {limit / 1e6:.1f} | {' | '.join(_text(point, best) for point in row)} |")
     return "\n".join(lines)
@@ -109,13 +109,14 @@ def _text(point: Point | None, best: float) -> str:
 
 def search(found: Sequence[Point]) -> str:
     """What the search takes, and what one learned run takes."""
-    strided = [point for point in found if point.method == "strided"]
+    strided = [point for point in found if point.series == "strided"]
     lines = ["| | runs | hours on one core |", "|---|---|---|"]
     lines.append(f"| all strides of {{1, 2, 3}}³ by hand | {len(strided)} | {sum(p.hours for p in strided):.1f} |")
-    for method in LEARNED:
-        mine = [point for point in found if point.method == method]
+    names = {FITTED: "fitted, not learned"} | {method: f"learned, `{method}`" for method in LEARNED}
+    for series, name in names.items():
+        mine = [point for point in found if point.series == series]
         if mine:
-            lines.append(f"| learned, `{method}`, one budget | 1 | {sum(p.hours for p in mine) / len(mine):.2f} |")
+            lines.append(f"| {name}, one budget | 1 | {sum(p.hours for p in mine) / len(mine):.2f} |")
     return "\n".join(lines)
 
 

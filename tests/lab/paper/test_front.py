@@ -40,8 +40,8 @@ def record_of(run):
 
 def test_points_are_means_over_seeds():
     found = points(GRID, record_of)
-    assert len(found) == 27 + 5 + 12
-    usual = next(each for each in found if each.method == "strided" and each.name == "(2, 2, 2)")
+    assert len(found) == 27 + 5 + 18
+    usual = next(each for each in found if each.series == "strided" and each.name == "(2, 2, 2)")
     one, two = (100 * record_of(replace(usual.config, seed=seed)).accuracy for seed in (0, 1))
     assert usual.accuracy == pytest.approx((one + two) / 2)
     assert usual.sd == pytest.approx(abs(one - two) / 2**0.5)
@@ -78,17 +78,18 @@ def test_rivals_cost_no_more_than_the_budget():
         assert each.gain == pytest.approx(each.learned.accuracy - each.strided.accuracy)
         assert each.gain > 0
         assert each.spectral is None or each.spectral.macs <= each.limit
+        assert each.fitted.config.budget_macs == each.learned.config.budget_macs
 
 
 def test_the_page_says_who_wins(tmp_path):
     text = tables(GRID, record_of)
-    assert text.count("as (2, 2, 2)") == 2
+    assert text.count("as (2, 2, 2)") == 4
     assert "+10." in text
     assert "27</td>" in text
     assert "6 minutes" in text
     drawn = figure(GRID, record_of)
-    assert drawn.count("<circle") == 27 + 5 + 12
-    assert drawn.count("<polyline") == 4
+    assert drawn.count("<circle") == 27 + 5 + 18
+    assert drawn.count("<polyline") == 5
 
 
 def test_the_picture(tmp_path):

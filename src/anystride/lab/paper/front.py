@@ -6,11 +6,16 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from anystride.lab.models.downsample import DOWNSAMPLERS
 from anystride.lab.paper.recipe import Grid
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.record import Record
 
 ACCURACY = "accuracy"
+FITTED = "fitted"
+"""The series of networks whose strides fit a budget by their costs alone, and never learn."""
+SERIES = {name: kind.title for name, kind in DOWNSAMPLERS.items()} | {FITTED: "Low-pass, strides fitted, not learned"}
+"""What a series is called."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Point:
     """One configuration, over its seeds.
 
     Args:
-        method: a downsampler.
+        series: a downsampler, or `FITTED`.
         name: of the configuration in its table, such as "(2, 2, 2)".
         macs: multiply-accumulates per example at the end, the mean.
         accuracy: in %, the mean.
@@ -28,7 +33,7 @@ class Point:
         config: of the first seed.
     """
 
-    method: str
+    series: str
     name: str
     macs: float
     accuracy: float
@@ -51,7 +56,7 @@ def points(grid: Grid, record_of: Callable[[RunConfig], Record | None]) -> list[
 def _point(name: str, records: Sequence[Record]) -> Point:
     accuracies = [100 * record.accuracy for record in records]
     return Point(
-        method=records[0].config.method,
+        series=_series(records[0].config),
         name=name,
         macs=statistics.fmean(record.multiply_accumulates for record in records),
         accuracy=statistics.fmean(accuracies),
@@ -60,6 +65,10 @@ def _point(name: str, records: Sequence[Record]) -> Point:
         hours=statistics.fmean(record.seconds["train"] for record in records) / 3600,
         config=replace(records[0].config, seed=0),
     )
+
+
+def _series(config: RunConfig) -> str:
+    return FITTED if config.budget_macs and config.stride_until == 0 else config.method
 
 
 def front(found: Iterable[Point]) -> list[Point]:
@@ -85,12 +94,14 @@ class Rivals:
         limit: what it was allowed to cost.
         strided: the best strided network within that limit.
         spectral: the best network with spectral pooling within it.
+        fitted: the network whose strides fit the same budget by their costs alone.
     """
 
     learned: Point
     limit: float
     strided: Point | None
     spectral: Point | None
+    fitted: Point | None
 
     @property
     def gain(self) -> float | None:
@@ -100,12 +111,13 @@ class Rivals:
 
 def rivals(found: Sequence[Point]) -> list[Rivals]:
     """For each learned point whose budget is what strided convolutions cost, the best fixed strides within it."""
-    fixed = {method: [point for point in found if point.method == method] for method in ("strided", "spectral")}
+    fixed = {series: [point for point in found if point.series == series] for series in ("strided", "spectral")}
     costs = {point.config.strides: point.macs for point in fixed["strided"]}
+    fitted = {point.config.budget_macs: point for point in found if point.series == FITTED}
     made = []
     for point in found:
         limit = costs.get(point.config.budget_strides or ())
-        if limit is not None:
-            best = [best_within(fixed[method], limit) for method in ("strided", "spectral")]
-            made.append(Rivals(point, limit, *best))
+        if limit is not None and point.series != FITTED:
+            strided, spectral = (best_within(fixed[series], limit) for series in ("strided", "spectral"))
+            made.append(Rivals(point, limit, strided, spectral, fitted.get(point.config.budget_macs)))
     return made

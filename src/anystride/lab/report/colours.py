@@ -11,6 +11,7 @@ METHOD_COLOURS = {
     "cosine": "#D55E00",
     "release": "#56B4E9",
     "release-spectral": "#F0E442",
+    "fitted": "#CC79A7",  # strides by their costs alone, in the Pareto recipe
 }
 METHOD_MARKERS = {
     "strided": "s",
@@ -21,6 +22,7 @@ METHOD_MARKERS = {
     "cosine": "v",
     "release": "X",
     "release-spectral": "*",
+    "fitted": "P",
 }
 STRIDE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from anystride.lab.models.downsample import DOWNSAMPLERS
-from anystride.lab.paper.front import Point, front
+from anystride.lab.paper.front import SERIES, Point, front
 from anystride.lab.report.colours import METHOD_COLOURS, METHOD_MARKERS
 from anystride.lab.report.figure import add_legend, new_figure, save_figure
 
@@ -27,12 +26,12 @@ def draw(found: Sequence[Point], path: Path, heading: str) -> None:
     figure, panels = new_figure(1, 1, panel=(6.6, 3.9))
     panel: Axes = panels[0, 0]
     panel.set_title(heading)
-    for method in dict.fromkeys(point.method for point in found):
-        mine = [point for point in found if point.method == method]
+    for name in _series(found):
+        mine = [point for point in found if point.series == name]
         best = front(mine)
-        colour, marker = METHOD_COLOURS[method], METHOD_MARKERS[method]
+        colour, marker = METHOD_COLOURS[name], METHOD_MARKERS[name]
         x, y = [point.macs / 1e6 for point in best], [point.accuracy for point in best]
-        title = DOWNSAMPLERS[method].title + (f", {len(mine)} strides" if method == "strided" else "")
+        title = SERIES[name] + (f", {len(mine)} strides" if name == "strided" else "")
         panel.plot(x, y, color=colour, marker=marker, markersize=6, linewidth=1.8, label=title)
         panel.errorbar(x, y, [point.sd or 0 for point in best], color=colour, linestyle="none", capsize=2.5)
         others = [point for point in mine if point not in best]
@@ -48,7 +47,7 @@ def draw(found: Sequence[Point], path: Path, heading: str) -> None:
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "235" else "")
     lowest = min(point.accuracy for point in found)
-    fronts = min(min(point.accuracy for point in front([p for p in found if p.method == m])) for m in _methods(found))
+    fronts = min(min(point.accuracy for point in front([p for p in found if p.series == s])) for s in _series(found))
     panel.set_ylim(bottom=max(lowest - 0.5, fronts - ROOM))
     panel.set_xlabel("million multiply-accumulates per image (logarithmic)")
     panel.set_ylabel("test accuracy (%)")
@@ -56,5 +55,5 @@ def draw(found: Sequence[Point], path: Path, heading: str) -> None:
     save_figure(figure, path)
 
 
-def _methods(found: Sequence[Point]) -> list[str]:
-    return list(dict.fromkeys(point.method for point in found))
+def _series(found: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(point.series for point in found))
