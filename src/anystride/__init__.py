@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
     from anystride.optim import learned_strides, param_groups, regrid_
     from anystride.parallel import ParallelScales1d, ParallelScales2d, ParallelScales3d
+    from anystride.per_example import PerExampleStride1d, PerExampleStride2d, PerExampleStride3d
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
     from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
@@ -34,6 +35,9 @@ __all__ = [
     "ParallelScales1d",
     "ParallelScales2d",
     "ParallelScales3d",
+    "PerExampleStride1d",
+    "PerExampleStride2d",
+    "PerExampleStride3d",
     "Plan",
     "SpectralPool1d",
     "SpectralPool2d",
@@ -66,6 +70,7 @@ _FILES = {
     "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
     "optim": ("learned_strides", "param_groups", "regrid_"),
     "parallel": ("ParallelScales1d", "ParallelScales2d", "ParallelScales3d"),
+    "per_example": ("PerExampleStride1d", "PerExampleStride2d", "PerExampleStride3d"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
     "upsample": ("SpectralUpsample1d", "SpectralUpsample2d", "SpectralUpsample3d"),
