@@ -158,7 +158,8 @@ def _long(x: Tensor, axis: int, h: int, edge: Tensor, smoothness: float) -> Tens
     gains = _gains(torch.arange(bins, device=x.device), edge, smoothness)
     gains = gains.reshape(len(x), *[bins if d == axis else 1 for d in range(1, x.dim())])
     spectrum = torch.fft.rfft(x.float() / length, dim=axis).narrow(axis, 0, bins)
-    return torch.fft.irfft(spectrum * gains, n=h, dim=axis, norm="forward").to(x.dtype)
+    y: Tensor = torch.fft.irfft(spectrum * gains, n=h, dim=axis, norm="forward")
+    return y.to(x.dtype)
 
 
 class PerExampleStride1d(PerExampleStrideNd):
