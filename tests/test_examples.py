@@ -41,3 +41,28 @@ def test_unet(capsys):
     assert all(found[0]["overlap"] > 0.2 for found in rows.values())
     assert rows["learned"][0]["multiply_accumulates"] <= rows["strided"][0]["multiply_accumulates"]
     assert "overlap, mean and sd" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_scales(capsys):
+    """One scale and three learned ones cost no more than three fixed ones; strides have moved."""
+    pytest.importorskip("sklearn")
+    rows = load("scales").main(quick=True)
+    costs = {kind: found[0]["multiply_accumulates"] for kind, found in rows.items()}
+    assert max(costs.values()) == costs["three scales, fixed"]
+    assert 0.95 * costs["three scales, fixed"] < costs["three scales, learned"]
+    strides = [found[0]["strides"] for kind, found in rows.items() if "three" in kind]
+    assert strides[0] != strides[1]
+    assert "accuracy, mean and sd" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_per_example():
+    """Costs stay near the budget's share, whatever so short a training gives."""
+    pytest.importorskip("sklearn")
+    rows = load("per_example").main(quick=True)
+    for found in rows.values():
+        assert 2 < found[0]["stride x1"] < 6
+        assert found[0]["multiply_accumulates"] < 4e6
