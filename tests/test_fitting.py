@@ -146,3 +146,43 @@ def test_a_model_that_learns_no_stride():
         fit_macs_(nn.Conv2d(3, 8, 3), X, 1e6)
     with pytest.raises(ValueError, match="depend on none of them"):
         fit_macs_(Unused(), X, 1.0)
+
+
+def unpadded():
+    """Kernels without padding: maps below nine samples end it."""
+    kernels = [nn.Conv2d(8, 8, 5), nn.ReLU(), nn.Conv2d(8, 8, 5)]
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), DiffStride2d(1.2, ramp="inner"), nn.ReLU(), *kernels)
+
+
+def test_strides_stay_where_the_model_runs():
+    model = unpadded()
+    at_nine = copy.deepcopy(model)
+    with torch.no_grad():
+        at_nine[1].stride.fill_(3.6)
+    least = anystride.macs(at_nine, X).item()
+    got = fit_macs_(model, X, 1.3 * least)
+    assert least <= got <= 1.3 * least
+    assert model(X).shape[-1] >= 1
+    with pytest.raises(ValueError, match=r"limit must be at least [\d,]+, .* largest strides .*, got 1,000") as error:
+        fit_macs_(model, X, 1000)
+    assert float(str(error.value).split()[5].replace(",", "")) == pytest.approx(least, rel=0.01)
+
+
+def test_an_example_that_does_not_fit_is_the_models_own_error():
+    model = unpadded()
+    before = strides_of(model).clone()
+    with pytest.raises(RuntimeError, match="channels"):
+        fit_macs_(model, torch.randn(1, 4, 32, 32), 1e6)
+    assert torch.equal(strides_of(model), before)
+
+
+def test_a_converted_network_refuses_an_example_with_other_channels():
+    """Its convolutions run in programs, which are counted without data."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
+    anystride.convert_(model, X)
+    before = strides_of(model).clone()
+    with pytest.raises(RuntimeError, match="3 channels"):
+        anystride.macs(model, torch.empty(1, 4, 32, 32))
+    with pytest.raises(RuntimeError, match="3 channels"):
+        fit_macs_(model, torch.empty(1, 4, 32, 32), 1e5)
+    assert torch.equal(strides_of(model), before)

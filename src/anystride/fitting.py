@@ -46,7 +46,7 @@ def fit_macs_(model: nn.Module, example_input: Any, limit: float) -> float:
 
     Raises:
         ValueError: the limit is not a positive number, the model learns no stride, or it costs more than the limit even
-            at the largest strides that its maps can take.
+            at the largest strides that its maps can take, where a kernel may end them early.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -77,7 +77,7 @@ class _Search:
 
     def __init__(self, model: nn.Module, example: Any, limit: float, strides: Sequence[nn.Parameter]) -> None:
         self.model, self.example, self.limit, self.strides = model, example, limit, strides
-        self.start = self._values()
+        self.start, self.least = self._values(), math.inf
         self.entries = [(number, entry) for number, each in enumerate(self.start) for entry in range(each.numel())]
 
     def run(self) -> float:
@@ -86,7 +86,7 @@ class _Search:
         found = self._between(lambda t: [s * torch.exp(t * e) for s, e in zip(self.start, along, strict=True)])
         if found is None:
             raise ValueError(
-                f"limit must be at least {self._cost():,.0f}, what the model costs at the largest strides that its "
+                f"limit must be at least {self.least:,.0f}, what the model costs at the largest strides that its "
                 f"maps can take, got {self.limit:,.0f}"
             )
         cost, values = self._exchanged(*self._filled_up(*found))
@@ -97,7 +97,8 @@ class _Search:
     def _between(self, at: Callable[[float], list[Tensor]]) -> Found | None:
         """Of the strides at(t) within the limit those that cost most, tried from t = 0 to where costs cross it.
 
-        Costs fall as t grows, but for small steps back. None where even the largest t that changes anything is beyond.
+        Costs fall as t grows, but for small steps back, until maps are too small for a kernel and the model does not
+        run. None where even the largest t that changes anything, or with which it runs, is beyond.
         """
         best: Found | None = None
 
@@ -105,6 +106,8 @@ class _Search:
             nonlocal best
             self.put([value.clamp_min(1.0) for value in at(t)])
             cost = self._cost()
+            if cost is None:
+                return True
             if cost <= self.limit and (best is None or cost > best[0]):
                 best = cost, self._values()
             return cost <= self.limit
@@ -178,9 +181,15 @@ class _Search:
             raise ValueError("model must cost less at larger strides: its multiply-accumulates depend on none of them")
         return [fall / largest for fall in falls]
 
-    def _cost(self) -> float:
-        with torch.no_grad():
-            return float(macs(self.model, self.example))
+    def _cost(self) -> float | None:
+        """The costs; None where the model, which ran at the strides that it came with, does not run at these."""
+        try:
+            with torch.no_grad():
+                cost = float(macs(self.model, self.example))
+        except (RuntimeError, ValueError):
+            return None
+        self.least = min(self.least, cost)
+        return cost
 
     def _values(self) -> list[Tensor]:
         return [stride.detach().clone() for stride in self.strides]

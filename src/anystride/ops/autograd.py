@@ -41,6 +41,9 @@ def resample(
         (N, C, *sizes), or (N, kernel.channels, *sizes).
     """
     if x.is_meta:
+        if weight is not None and kernel is not None and x.shape[1] != weight.shape[1] * kernel.groups:
+            wanted = weight.shape[1] * kernel.groups
+            raise RuntimeError(f"the convolution takes maps of {wanted} channels, got {x.shape[1]}: {tuple(x.shape)}")
         return x.new_empty(len(x), x.shape[1] if kernel is None else kernel.channels, *[a.output_length for a in axes])
     x = autocast(x)
     size = tuple(x.shape[2:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,14 +68,13 @@ def prepare(config: RunConfig, environment: RunEnvironment) -> Ready:
         start_from(classifier, Path(config.init))
         sizes = map_sizes(classifier.model, source.example)
     costs = multiply_accumulates(classifier.model, source.example)
-    if config.budget_macs:
-        classifier.limit_macs(_limit(config, source, costs))
-        _check_limit(classifier, source)
     start = {
         "start_strides": strides_of(classifier),
         "start_map_sizes": sizes,
         "start_multiply_accumulates": costs,
     }
+    if config.budget_macs:
+        _limit_macs(classifier, source, costs)
     return Ready(config, environment, source, classifier, start, started)
 
 
@@ -96,13 +94,17 @@ def _limit(config: RunConfig, source: Source, costs: int) -> float:
     return float(text.removesuffix("x")) * costs if text.endswith("x") else float(text)
 
 
-def _check_limit(classifier: Classifier, source: Source) -> None:
-    """UsageError for a limit that no strides can meet."""
-    assert classifier.budget is not None
+def _limit_macs(classifier: Classifier, source: Source, costs: int) -> None:
+    """Move the strides to just within the budget, where training starts; UsageError for one that no strides meet.
+
+    A multiplier that must first bring costs down grows meanwhile, and carries them too far.
+    """
+    limit = _limit(classifier.config, source, costs)
     try:
-        fit_macs_(copy.deepcopy(classifier.model), source.example, classifier.budget.limit)
+        fit_macs_(classifier.model, source.example, limit)
     except ValueError as error:
         raise UsageError(f"--budget-macs {classifier.config.budget_macs} cannot be met: {error}") from error
+    classifier.limit_macs(limit)
 
 
 def build(config: RunConfig, source: Source) -> Classifier:

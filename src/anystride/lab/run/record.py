@@ -68,7 +68,8 @@ class Record:
         best_epoch: the epoch that was best on them, from 1 on: its weights are tested, and kept in best.ckpt.
         extended: numbers of epochs at which the run was to end before it was given more; its learning rate followed
             the earlier schedule until then.
-        start_strides: a pair (vertical, horizontal) per downsampler, before training.
+        start_strides: a pair (vertical, horizontal) per downsampler, as configured: before a budget moves them, and
+            before training. So are the next two.
         start_map_sizes: (H, W) per stage, before training.
         start_multiply_accumulates: per image, before training.
         strides: the same pairs after training.

@@ -98,7 +98,7 @@ class Classifier(pl.LightningModule):
         return math.ceil(self.config.stride_until * self.config.epochs)
 
     def limit_macs(self, limit: float) -> None:
-        """Train within `limit` multiply-accumulates per example: strides start and end there, and a term holds them."""
+        """Hold the multiply-accumulates per example to `limit` from now on, by a term of the loss."""
         self.budget = Budget(limit)
         self.hparams["budget"] = limit
 
@@ -155,8 +155,7 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         # What a network draws itself, as in dropout, follows from seed and epoch: a resumed run draws it again.
         torch.manual_seed((self.config.seed * PRIME + self.current_epoch) * PRIME + self.global_rank)
-        # At the start too: a multiplier that must first bring costs down grows meanwhile, and carries them too far.
-        if self.budget is not None and self.current_epoch in (0, self.resting):
+        if self.budget is not None and self.current_epoch == self.resting:
             fit_macs_(self.model, torch.empty(1, *self.shape, device=self.device), self.budget.limit)
         if self.config.grid == "fixed":
             regrid_(self.model, torch.empty(1, *self.shape, device=self.device))
