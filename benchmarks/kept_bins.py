@@ -91,7 +91,7 @@ def measured(batch: int, channels: int, length: int, size: int, repeats: int) ->
     grad = torch.randn(batch, channels, size, size)
     found = {name: [way(x, weight, size), *_gradients(way, x, weight, size, grad)] for name, way in WAYS.items()}
     error = max(
-        float((mine - first).abs().max() / first.abs().max())
+        float((mine - first).detach().abs().max() / first.detach().abs().max())
         for each in found.values()
         for mine, first in zip(each, found["after"], strict=True)
     )

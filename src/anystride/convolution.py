@@ -78,17 +78,19 @@ def kernel_of(
 ) -> Kernel | None:
     """The kernel of a convolution with these attributes; None if only calling it will do.
 
-    That is where it is not padded by zeros alike on both sides, and where its bias would not stay a constant that the
-    operator keeps.
+    That is where it is not padded alike on both sides, by zeros or around, and where its bias would not stay a constant
+    that the operator keeps.
     """
-    if padding_mode != "zeros" or not keeps_bias:
+    if padding_mode not in ("zeros", "circular") or not keeps_bias:
         return None
     spans = [(k - 1) * d for k, d in zip(size, dilation, strict=True)]
     if isinstance(padding, str):
         if padding == "same" and any(span % 2 for span in spans):
             return None
         padding = tuple([span // 2 if padding == "same" else 0 for span in spans])
-    return Kernel(tuple([Taps(*tap) for tap in zip(size, dilation, padding, strict=True)]), channels, groups)
+    wraps = padding_mode == "circular"
+    each = zip(size, dilation, padding, strict=True)
+    return Kernel(tuple([Taps(*tap, wraps and tap[2] > 0) for tap in each]), channels, groups)
 
 
 def axes_to_size(size: Size, target: Size, ramp: str | Cosine, stride: Size) -> tuple[Axis, ...]:
