@@ -1,6 +1,6 @@
 """Is a convolution on the kept bins alone cheaper? Three exact orders of a circular convolution and the operator.
 
-    python benchmarks/kept_bins.py --record results/performance/kept-bins-cpu.json
+    python benchmarks/kept_bins.py --record results/performance/kept-bins-cpu.json    # and the picture beside it
 
 The paper's "Limitations" expect so: in the frequency domain a convolution is a product per bin, and only the kept bins
 need one. Compared, with all gradients, are
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from anystride.functional import resampling_matrix
 from anystride.lab.record import provenance, write
+from anystride.lab.report.figure import add_legend, new_figure, save_figure
 
 KERNEL = 3
 SMOOTHNESS = 1.0
@@ -115,6 +116,25 @@ def _gradients(way: Any, x: Tensor, weight: Tensor, size: int, grad: Tensor) -> 
     return torch.autograd.grad(way(x, weight, size), [x, weight], grad)
 
 
+def draw(rows: list[dict[str, Any]], picture: Path) -> None:
+    """Save the times of the other ways as shares of the first one's."""
+    figure, panels = new_figure(1, len(BATCHES), panel=(4.6, 3.4))
+    for panel, batch in zip(panels.flat, BATCHES, strict=True):
+        mine = [row for row in rows if row["batch"] == batch]
+        for name, mark in zip(list(WAYS)[1:], ("o", "s"), strict=True):
+            panel.plot([row["seconds"][name] / row["seconds"]["after"] for row in mine], mark + "-", label=name)
+        panel.axhline(1, color="0.4", linestyle=":", linewidth=1.2)
+        panel.set_xticks(range(len(mine)), [f"{r['channels']}\n{r['length']} to {r['size']}" for r in mine])
+        panel.set_yscale("log")
+        panel.set_yticks((0.5, 1, 2, 5, 10), ("0.5", "1", "2", "5", "10"))
+        panel.set_ylim(0.3, 12)
+        panel.set_title(f"{batch} example{'s' * (batch > 1)}")
+        panel.set_xlabel("channels; samples before and after")
+        panel.set_ylabel("time, as a share of convolving first")
+    add_legend(figure, panels.flat[0].get_legend_handles_labels()[0], entry=1.6)
+    save_figure(figure, picture)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", type=Path)
@@ -134,6 +154,7 @@ def main() -> None:
                 f"batch {batch}, {case}: after {1e3 * first:.1f} ms; of that: {told}; apart {row['relative_error']:.0e}"
             )
     if options.record:
+        draw(rows, options.record.with_suffix(".png"))
         command = ["benchmarks/kept_bins.py", "--threads", str(options.threads)]
         write({"schema": 1, "command": command, **provenance(), "rows": rows}, options.record)
 

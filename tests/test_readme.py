@@ -193,3 +193,12 @@ def test_accuracies_on_real_data_are_what_the_records_say(name):
         f"{found['seconds']['train'] / 60:.0f}",
     ]
     assert found["uncommitted_changes"] is False
+
+
+def test_frequency_table_is_what_the_record_says():
+    text = (ROOT / "docs" / "frequency.md").read_text()
+    for row in record("performance/kept-bins-cpu.json")["rows"]:
+        seconds = row["seconds"]
+        after, *others = seconds.values()
+        cells = " | ".join([f"{1e3 * after:.1f}", *(f"{each / after:.2f}" for each in others)])
+        assert re.search(rf"\| {row['channels']}, {row['length']} to {row['size']} \|.*{re.escape(cells)} \|", text)
