@@ -57,6 +57,23 @@ def test_any_size_is_what_was_learned(make, border):
     assert border == "circular" or not any(isinstance(module, FrozenPlace) for module in served.modules())
 
 
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("ramp", ["cosine", "inner"])
+def test_a_convolution_that_does_not_pad_with_zeros(padding, ramp):
+    """It runs by itself, before all filters: those of its output's channels."""
+    x = torch.randn(2, 3, 32, 32)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, padding_mode=padding),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 5, 2, 2, groups=8, padding_mode=padding),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1, 2, padding_mode=padding),
+    )
+    model, served = frozen(model, x, ramp=ramp)
+    assert served(x).shape == (2, 4, 4, 4)
+    torch.testing.assert_close(served(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_an_odd_circular_map_keeps_its_matrices():
     """Its period is longer than it is: no filter of torch wraps around so."""
     x = torch.randn(1, 3, 33, 32)
