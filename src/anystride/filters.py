@@ -115,13 +115,11 @@ def frozen_filters(kind: str, name: str, filters: Filters, **host: Any) -> nn.Mo
         return FilterPool(name, multiple, **before, **about)
     if kind == "layer":
         return FilterPlace(**before, **about)
-    if filters.convolve is None:  # the convolution runs by itself, before all filters
-        before, after = {"filters": [], "taps": []}, before
     frozen = FrozenConv(filters.convolve, filters.composed, late=bool(filters.after))
-    if before["filters"]:
+    if filters.before:
         frozen.add_module("before", FilterPlace(**before, **about))
     frozen.add_module("conv", nn.Identity())
-    if after["filters"]:
+    if filters.after:
         frozen.add_module("after", FilterPlace(**after, **{**about, "channels": filters.channels_after}))
     return frozen
 
