@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from anystride import DiffStride1d, DiffStride2d, convert_, freeze_
+from anystride import DiffStride1d, DiffStride2d, convert_, freeze_, macs
 from anystride.filters import FilterPlace
 from anystride.frozen import Frozen, FrozenConv, FrozenPlace
 
@@ -55,6 +55,38 @@ def test_any_size_is_what_was_learned(make, border):
         x = torch.randn(2, 3, *size)
         torch.testing.assert_close(served(x), model(x), rtol=1e-4, atol=1e-5)
     assert border == "circular" or not any(isinstance(module, FrozenPlace) for module in served.modules())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("ramp", ["cosine", "inner"])
+def test_a_convolution_that_does_not_pad_with_zeros(padding, ramp):
+    """It is what it is with a layer that pads before it, at the same costs, learned and frozen."""
+    pads = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "circular": nn.CircularPad2d}
+    x = torch.randn(2, 3, 33, 32)
+    model = nn.Sequential(
+        nn.Conv2d(3, 24, 3, 2, 1, padding_mode=padding),
+        nn.ReLU(),
+        nn.Conv2d(24, 24, (5, 3), (2, 1), (2, 1), groups=24, padding_mode=padding),
+        nn.ReLU(),
+        nn.Conv2d(24, 4, 1, 2, padding_mode=padding),
+    )
+    apart = nn.Sequential(
+        *(pads[padding](1), nn.Conv2d(3, 24, 3, 2), nn.ReLU()),
+        *(pads[padding]((1, 1, 2, 2)), nn.Conv2d(24, 24, (5, 3), (2, 1), groups=24), nn.ReLU()),
+        nn.Conv2d(24, 4, 1, 2),
+    )
+    apart.load_state_dict(dict(zip(apart.state_dict(), model.state_dict().values(), strict=True)))
+    model, served = frozen(model, x, ramp=ramp)
+    apart, _ = frozen(apart, x, ramp=ramp)
+    torch.testing.assert_close(model(x), apart(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(x[0]), apart(x[0]), rtol=1e-4, atol=1e-5)
+    assert macs(model, x) == macs(apart, x)
+    assert served(x).shape == (2, 4, 5, 8)
+    torch.testing.assert_close(served(x), model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.jit.script(served)(x), model(x), rtol=1e-4, atol=1e-5)
+    assert {name for name in model.state_dict() if not name.endswith("stride")} <= set(served.state_dict())
+    assert all(part.padding_mode == "zeros" for part in served.modules() if isinstance(part, nn.Conv2d))
 
 
 def test_an_odd_circular_map_keeps_its_matrices():

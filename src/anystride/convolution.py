@@ -46,13 +46,15 @@ def kernel_for(convolution: Any, keeps: bool) -> Kernel | None:
     A converted convolution says what it is at stride 1 by its method `unstrided`. Any other module must be one of
     torch's own convolutions at stride 1, without hooks that want to see it run.
     """
-    if not hasattr(convolution, "unstrided") and (type(convolution) not in CONVOLUTIONS or not _is_plain(convolution)):
+    converted = hasattr(convolution, "unstrided")
+    if not converted and (type(convolution) not in CONVOLUTIONS or not _is_plain(convolution)):
         return None
+    has_border = converted and convolution.padding_mode != "zeros"  # it has padded its map
     return kernel_of(
         convolution.kernel_size,
         convolution.dilation,
-        convolution.padding,
-        convolution.padding_mode,
+        (0,) * len(convolution.kernel_size) if has_border else convolution.padding,
+        "zeros" if has_border else convolution.padding_mode,
         len(convolution.weight),
         convolution.groups,
         convolution.bias is None or keeps,

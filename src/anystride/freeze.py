@@ -25,6 +25,11 @@ from anystride.spectral import SpectralPoolNd
 from anystride.upsample import SpectralUpsampleNd
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd)
+_PADS: dict[str, tuple[type[nn.Module], ...]] = {
+    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
 # Everything that a module knows about its hooks: their handles point at these very dictionaries.
 _HOOKS = (
     "_forward_hooks",
@@ -274,6 +279,10 @@ def _exchange(root: nn.Module, layer: Any, frozen: FrozenLayer) -> None:
         setattr(frozen, name, value)
     if isinstance(frozen, FrozenConv):
         layer.stride = layer.resample.layer_stride
+        if layer.padding_mode != "zeros":
+            pad = _PADS[layer.padding_mode][layer.weight.dim() - 3](tuple(layer._reversed_padding_repeated_twice))
+            frozen._modules = {"pad": pad, **frozen._modules}
+            layer.padding, layer.padding_mode = (0,) * (layer.weight.dim() - 2), "zeros"
         if frozen.how is not None:
             layer.stride, layer.padding, layer.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
         if frozen.composed is not None:

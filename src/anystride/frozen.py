@@ -263,7 +263,8 @@ class FrozenLayer(nn.Sequential):
 
 
 class FrozenConv(FrozenLayer):
-    """A frozen converted convolution: products, an ordinary convolution of torch, products.
+    """A frozen converted convolution: products, an ordinary convolution of torch, products; a border before all of them
+    where that was not of zeros.
 
     Tools that quantise, prune or rebuild layers see the convolution as it is, at the stride with which it runs.
 

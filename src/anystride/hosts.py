@@ -43,15 +43,13 @@ class _ResampledConv(nn.Module):
             return self._strided(input)
         check_input(input, None, 2)
         kind: Any = self
-        batch = input if input.dim() != len(kind.kernel_size) + 1 else input.unsqueeze(0)
-        if kind.padding_mode == "zeros" and not place.partial:
-            y: Tensor = place(batch, self)
-        else:
-            y = place(self.unstrided(batch), None, spatial_size(batch))
-        return y if batch is input else y.squeeze(0)
+        alone = input.dim() == len(kind.kernel_size) + 1
+        x = self._padded(input.unsqueeze(0) if alone else input)
+        y: Tensor = place(self.unstrided(x), None, spatial_size(x)) if place.partial else place(x, self)
+        return y.squeeze(0) if alone else y
 
     def unstrided(self, x: Tensor) -> Tensor:
-        """The convolution at stride 1, but along axes whose stride stays."""
+        """The convolution at stride 1, but along axes whose stride stays, of a map that has its border."""
         place: Any = self.resample
         return self._run(x, place.layer_stride)
 
@@ -61,13 +59,18 @@ class _ResampledConv(nn.Module):
                 f"{type(self).__name__} was built with stride {self.stride}, which was learned; build it with a whole "
                 "stride, or convert it with anystride.convert_"
             )
-        return self._run(x, tuple(int(step) for step in self.stride))
+        return self._run(self._padded(x), tuple(int(step) for step in self.stride))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """The map with its border, where that is not of zeros."""
+        conv: Any = self
+        if conv.padding_mode == "zeros":
+            return x
+        return F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
 
     def _run(self, x: Tensor, stride: int | tuple[int, ...]) -> Tensor:
         conv: Any = self
-        padding = conv.padding
-        if conv.padding_mode != "zeros":
-            x, padding = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode), 0
+        padding = conv.padding if conv.padding_mode == "zeros" else 0
         return type(self)._convolve(x, conv.weight, conv.bias, stride, padding, conv.dilation, conv.groups)
 
     @property
