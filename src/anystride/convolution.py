@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from anystride.checks import spatial_size
 from anystride.ops.autograd import resample
@@ -24,12 +25,16 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def take_in(x: Tensor, convolution: Any, keeps: bool) -> tuple[Tensor, Kernel | None]:
     """The map, and the kernel of a convolution that can be a part of the operator's program.
 
+    A border that is not of zeros is a part of the map then, and the kernel has no padding.
+
     `keeps` says whether the operator keeps constants, as a bias is one. A module that cannot be runs on `x` at once,
     and there is no kernel.
     """
     kernel = kernel_for(convolution, keeps)
     if kernel is None:
         return getattr(convolution, "unstrided", convolution)(x), None
+    if convolution.padding_mode != "zeros" and not hasattr(convolution, "unstrided"):  # that one has padded its map
+        x = F.pad(x, convolution._reversed_padding_repeated_twice, mode=convolution.padding_mode)
     return x, kernel
 
 
@@ -46,15 +51,12 @@ def kernel_for(convolution: Any, keeps: bool) -> Kernel | None:
     A converted convolution says what it is at stride 1 by its method `unstrided`. Any other module must be one of
     torch's own convolutions at stride 1, without hooks that want to see it run.
     """
-    converted = hasattr(convolution, "unstrided")
-    if not converted and (type(convolution) not in CONVOLUTIONS or not _is_plain(convolution)):
+    if not hasattr(convolution, "unstrided") and (type(convolution) not in CONVOLUTIONS or not _is_plain(convolution)):
         return None
-    has_border = converted and convolution.padding_mode != "zeros"  # it has padded its map
     return kernel_of(
         convolution.kernel_size,
         convolution.dilation,
-        (0,) * len(convolution.kernel_size) if has_border else convolution.padding,
-        "zeros" if has_border else convolution.padding_mode,
+        convolution.padding if convolution.padding_mode == "zeros" else (0,) * len(convolution.kernel_size),
         len(convolution.weight),
         convolution.groups,
         convolution.bias is None or keeps,
@@ -73,26 +75,23 @@ def kernel_of(
     size: tuple[int, ...],
     dilation: tuple[int, ...],
     padding: tuple[int, ...] | str,
-    padding_mode: str,
     channels: int,
     groups: int,
     keeps_bias: bool,
 ) -> Kernel | None:
     """The kernel of a convolution with these attributes; None if only calling it will do.
 
-    That is where it is not padded alike on both sides, by zeros or around, and where its bias would not stay a constant
-    that the operator keeps.
+    That is where it is not padded by zeros alike on both sides, and where its bias would not stay a constant that the
+    operator keeps.
     """
-    if padding_mode not in ("zeros", "circular") or not keeps_bias:
+    if not keeps_bias:
         return None
     spans = [(k - 1) * d for k, d in zip(size, dilation, strict=True)]
     if isinstance(padding, str):
         if padding == "same" and any(span % 2 for span in spans):
             return None
         padding = tuple([span // 2 if padding == "same" else 0 for span in spans])
-    wraps = padding_mode == "circular"
-    each = zip(size, dilation, padding, strict=True)
-    return Kernel(tuple([Taps(*tap, wraps and tap[2] > 0) for tap in each]), channels, groups)
+    return Kernel(tuple([Taps(*tap) for tap in zip(size, dilation, padding, strict=True)]), channels, groups)
 
 
 def axes_to_size(size: Size, target: Size, ramp: str | Cosine, stride: Size) -> tuple[Axis, ...]:

@@ -18,14 +18,12 @@ class Taps(NamedTuple):
     Attributes:
         size: entries of its kernel.
         dilation: samples between two of them.
-        padding: samples added on either side.
-        wraps: whether these are samples from the other end (circular padding) instead of zeros.
+        padding: zeros on either side.
     """
 
     size: int
     dilation: int
     padding: int
-    wraps: bool = False
 
     def output_length(self, samples: int) -> int:
         """Samples that the convolution gives."""

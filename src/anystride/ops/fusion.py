@@ -110,7 +110,7 @@ def _filters_and_convolution(
     found: list[Program] = []
     if infers:
         paddings, after = tuple([tap.padding for tap in kernel.taps]), convolved(kernel, size)
-        first = Convolve(ones, paddings, dilations, kernel.groups, after, border=kernel.border)
+        first = Convolve(ones, paddings, dilations, kernel.groups, after)
         found.append((first, *_filters(axes, after)))
         if all(tap.size == 1 and tap.padding == 0 for tap in kernel.taps):
             found.append((*_filters(axes, size), Convolve(ones, (0,) * len(size), ones, kernel.groups, output)))
@@ -178,7 +178,7 @@ def _in_turn(extents: Sequence[_Extent], size: Sequence[int], kernel: Kernel, ea
     between = [e.output_length if first else n for e, n, first in zip(extents, size, early, strict=True)]
     after_size = tuple([tap.output_length(n) for tap, n in zip(kernel.taps, between, strict=True)])
     strides, paddings, dilations = (1,) * len(size), [t.padding for t in kernel.taps], [t.dilation for t in kernel.taps]
-    step = Convolve(strides, tuple(paddings), tuple(dilations), kernel.groups, after_size, border=kernel.border)
+    step = Convolve(strides, tuple(paddings), tuple(dilations), kernel.groups, after_size)
     after = _products([None if first else e for e, first in zip(extents, early, strict=True)], after_size)
     return (*before, step, *after)
 

@@ -1,6 +1,5 @@
 """How maps lie in memory and in which type they run, and the convolution of a program."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,49 +14,27 @@ _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, how: Convolve) -> Tensor:
     """The convolution of a program: (N, C, *spatial) to (N, channels, *how.size)."""
-    x, how = _padded(x, how)
     return _CONVOLUTIONS[len(how.stride) - 1](x, weight, bias, how.stride, how.padding, how.dilation, how.groups)
-
-
-def _padded(x: Tensor, how: Convolve) -> tuple[Tensor, Convolve]:
-    """The map with what lies beyond its border, where these are not zeros, and the convolution that is left."""
-    if how.border == "zeros" or not any(how.padding):
-        return x, how
-    sides = [each for padding in reversed(how.padding) for each in (padding, padding)]
-    return F.pad(x, sides, mode=how.border), how._replace(padding=(0,) * len(how.padding))
 
 
 def convolution_backward(
     grad: Tensor, x: Tensor, weight: Tensor, how: Convolve, wanted: list[bool]
 ) -> tuple[Any, Tensor | None, Tensor | None]:
     """Gradients of `convolve` by its map, its weight and its bias, where they are `wanted`."""
-    wide, left = _padded(x, how)
     found: tuple[Any, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
         grad,
-        wide,
+        x,
         weight,
         [len(weight)] if wanted[2] else None,
-        left.stride,
-        left.padding,
-        left.dilation,
+        how.stride,
+        how.padding,
+        how.dilation,
         False,
-        [0] * len(left.stride),
-        left.groups,
+        [0] * len(how.stride),
+        how.groups,
         wanted,
     )
-    if left is how or not wanted[0]:
-        return found
-    return _folded(found[0], how.padding), *found[1:]
-
-
-def _folded(grad: Tensor, padding: Sequence[int]) -> Tensor:
-    """The gradient by a map from that by the map with circular padding."""
-    for axis, p in enumerate(padding):
-        n = grad.shape[2 + axis] - 2 * p
-        at = (torch.arange(n + 2 * p, device=grad.device) - p) % n
-        empty = grad.new_zeros(*grad.shape[: 2 + axis], n, *grad.shape[3 + axis :])
-        grad = empty.index_add(2 + axis, at, grad) if p else grad
-    return grad
+    return found
 
 
 def quick_layout(x: Tensor) -> Tensor:

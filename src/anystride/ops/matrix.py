@@ -221,11 +221,6 @@ def interleaved(matrix: Tensor, taps: Taps) -> Tensor:
     stride k without padding: the convolution then runs at the output's resolution.
     """
     samples = matrix.shape[1] + (taps.size - 1) * taps.dilation - 2 * taps.padding
-    if taps.wraps:
-        at = torch.arange(matrix.shape[1], device=matrix.device) - taps.padding
-        empty = matrix.new_zeros(len(matrix), samples)
-        each = [empty.index_add(1, (at + d * taps.dilation) % samples, matrix) for d in range(taps.size)]
-        return torch.stack(each, dim=1).flatten(0, 1)
     around = (taps.size - 1) * taps.dilation - taps.padding
     shifted = torch.nn.functional.pad(matrix, (around, around)).unfold(1, samples, taps.dilation)
     return shifted.flip(1).reshape(-1, samples)

@@ -11,7 +11,7 @@ from anystride.ops.separable import Product
 
 
 class Kernel(NamedTuple):
-    """A convolution of stride 1 that pads with zeros, or around.
+    """A convolution of stride 1 that pads with zeros.
 
     Attributes:
         taps: how it moves along each axis.
@@ -22,11 +22,6 @@ class Kernel(NamedTuple):
     taps: tuple[Taps, ...]
     channels: int
     groups: int = 1
-
-    @property
-    def border(self) -> str:
-        """What its padding adds, in torch's words."""
-        return "circular" if any(tap.wraps for tap in self.taps) else "zeros"
 
     @property
     def size(self) -> int:
@@ -119,7 +114,6 @@ class Convolve(NamedTuple):
         groups: of its channels.
         size: spatial size of what it gives.
         interleaved: whether its input is an interleaved map, which is larger than the map itself.
-        border: what `padding` adds, in torch's words.
     """
 
     stride: tuple[int, ...]
@@ -128,7 +122,6 @@ class Convolve(NamedTuple):
     groups: int
     size: tuple[int, ...]
     interleaved: bool = False
-    border: str = "zeros"
 
 
 Step = Apply | Filter | Convolve

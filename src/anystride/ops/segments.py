@@ -97,7 +97,7 @@ def local_of(axes: Sequence[Axis], kernel: Kernel | None) -> tuple[Local | None,
             found.append(Local(radius, 0, None, "replicate", at.stride == 1))
             continue
         margin = None
-        if kernel is not None and kernel.border == "zeros" and at.cosine.border == "auto":
+        if kernel is not None and at.cosine.border == "auto":
             tap = kernel.taps[number]
             margin = max(0, min(at.radius, (tap.size - 1) * tap.dilation - tap.padding))
         border = "replicate" if at.cosine.border == "auto" else at.cosine.border
