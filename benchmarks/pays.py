@@ -1,9 +1,10 @@
-"""The tables and the picture of docs/pays.md and of the README's head, from the records in results/real.
+"""The tables and the picture of docs/pays.md and of the README's head, and the real data's of other pages.
 
     python benchmarks/pays.py            # writes them
     python benchmarks/pays.py --check    # only says whether they are what the records say
 
-Runs come from `anystride paper pareto --data cifar10-jpeg`, whose records are copied to results/real.
+Everything comes from the records in results/real, which are those of `anystride paper RECIPE --data cifar10-jpeg` and
+`--data spoken-digits`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +23,27 @@ from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.paper.front import FITTED, Point, best_within, points
 from anystride.lab.paper.grid import record_in
 from anystride.lab.paper.pareto import BUDGETS, LEARNED
-from anystride.lab.paper.recipe import both
+from anystride.lab.paper.recipe import MEAN, Cell, both
+from anystride.lab.paper.values import measured
 from anystride.lab.report.pareto import draw
+from anystride.lab.run.config import RunConfig
+from anystride.lab.run.record import Record
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "results" / "real"
 PICTURE = REAL / "pareto-cifar10-jpeg.png"
-PAGES = (ROOT / "docs" / "pays.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "pays.md", ROOT / "README.md", ROOT / "docs" / "paper.md", ROOT / "docs" / "convert.md")
 HEADING = "CIFAR-10 (JPEG), ResNet-18 of width 8, 6 epochs"
 SHORT = ((3, 2, 3), (2, 2, 2), (1, 2, 2))
 """The budgets of the README's three lines."""
+GRIDS = (
+    ("table3", "cifar10-jpeg"),
+    ("figure4", "cifar10-jpeg"),
+    ("table1", "spoken-digits"),
+    ("table2", "spoken-digits"),
+    ("table-a7", "spoken-digits"),
+)
+"""Tables of the paper on real data."""
 RECOVERED = {"photographs": "EfficientNet-lite0, 250 photographs", "cifar10": "ResNet-20, CIFAR-10 (JPEG)"}
 
 
@@ -61,6 +75,7 @@ def made(found: Sequence[Point]) -> dict[str, str]:
         "search": search(found),
         "learning": learning(),
         **{f"recover {task}": recovered(task) for task in RECOVERED},
+        **{f"{recipe} {dataset}": compared(recipe, dataset) for recipe, dataset in GRIDS},
     }
 
 
@@ -70,9 +85,8 @@ def filled(page: str, blocks: dict[str, str]) -> str:
     def block(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n{blocks[match[1]]}\n<!-- end -->"
 
-    return re.sub(
-        r"<!-- ((?:budgets|three|search|learning|recover \w+)) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL
-    )
+    names = "|".join(re.escape(name) for name in blocks)
+    return re.sub(rf"<!-- ({names}) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
 
 
 def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
@@ -138,6 +152,40 @@ def learning() -> str:
             )
         lines.append(f"| {row} | {' | '.join(texts)} |")
     return "\n".join(lines)
+
+
+def compared(recipe: str, dataset: str) -> str:
+    """What a recipe's table has of accuracies, each with its cost, or of strides; a table per panel."""
+    record_of = record_in(REAL)
+    cells = [
+        cell
+        for cell in RECIPES[recipe].grid(dataset).resolve(record_of).cells
+        if (recipe == "table2" or cell.value.startswith("accurac")) and any(record_of(run) for run in cell.runs)
+    ]
+    tables = []
+    for panel in dict.fromkeys(cell.panel for cell in cells):
+        chosen = {(cell.row, cell.column): cell for cell in cells if cell.panel == panel}
+        columns = list(dict.fromkeys(column for _, column in chosen))
+        lines = [f"| {panel} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+        for row in dict.fromkeys(row for row, _ in chosen):
+            texts = [_measured(chosen.get((row, column)), row, record_of) for column in columns]
+            lines.append(f"| {row} | {' | '.join(texts)} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables) or "Not measured."
+
+
+def _measured(cell: Cell | None, row: str, record_of: Callable[[RunConfig], Record | None]) -> str:
+    if cell is None:
+        return ""
+    starts = {replace(run, seed=0) for run in cell.runs}
+    if starts != {replace(run, seed=0) for run in cell.runs if record_of(run) is not None}:
+        return "-"
+    found, rate = measured(cell, record_of), cell.value.startswith("accurac")
+    digits = 1 if rate else 2
+    spread = "" if found.sd is None else f" ± {found.sd:.{digits}f}"
+    costs = [record.multiply_accumulates / 1e6 for run in cell.runs if (record := record_of(run)) is not None]
+    where = f" at {statistics.fmean(costs):.1f}" if rate and row != MEAN else ""
+    return f"{found.mean:.{digits}f}{spread}{where}"
 
 
 def recovered(task: str) -> str:

@@ -197,27 +197,32 @@ def photographs(folder: Path) -> Task:
 
 
 def draw(folder: Path, picture: Path) -> None:
-    """Save the curves of the records in a folder: accuracy against images seen."""
+    """Save the curves of the records in a folder: accuracy against images seen, in recalibration and after it."""
     figure, panels = new_figure(1, 2, panel=(4.6, 3.6))
     colours = dict(zip(VARIANTS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     for panel, (task, title) in zip(panels.flat, TITLES.items(), strict=True):
         found = json.loads((folder / f"recover-{task}.json").read_text())["accuracy"]
         panel.axhline(100 * found["before"], color="0.4", linestyle=":", linewidth=1.2)
         panel.annotate("before", (0, 100 * found["before"]), fontsize=8, color="0.3", va="bottom")
+        ticks: dict[int, None] = {}
         for name, colour in colours.items():
             start = 100 * found[name]["converted"]
             measured = {int(count): 100 * value for count, value in found[name]["recalibrated"].items()}
             panel.plot([0, *measured], [start, *measured.values()], "o--", color=colour, label=f"{name}, recalibrated")
             for way, line in (("distilled", "s-"), ("fine-tuned", "^-.")):
-                taught = found[name].get(way, {}).values()
-                x, y = [each["images"] for each in taught], [100 * each["accuracy"] for each in taught]
-                if x:
-                    panel.plot([0, *x], [max(measured.values()), *y], line, color=colour, label=f"{name}, {way}")
+                taught = list(found[name].get(way, {}).values())
+                last = max(measured)
+                x, y = [last + each["images"] for each in taught], [100 * each["accuracy"] for each in taught]
+                if taught:
+                    ticks |= dict.fromkeys([0, *measured, x[-1]])
+                    panel.plot([last, *x], [measured[last], *y], line, color=colour, label=f"{name}, {way}")
         panel.set_title(title)
         panel.set_xscale("symlog", linthresh=min(measured))
-        panel.set_xlabel("images (logarithmic)")
+        panel.set_xticks(list(ticks), [f"{count:,}" for count in ticks])
+        panel.minorticks_off()
+        panel.set_xlabel("images seen (logarithmic)")
         panel.set_ylabel("accuracy (%)")
-    add_legend(figure, panels.flat[1].get_legend_handles_labels()[0], entry=2.1)
+    add_legend(figure, panels.flat[1].get_legend_handles_labels()[0], entry=3.0)
     save_figure(figure, picture)
 
 

@@ -93,21 +93,6 @@ def test_shipping_table_is_what_the_record_says():
         assert not row["transforms_in_graph"]
 
 
-def test_conversion_table_is_what_the_record_says():
-    text = (ROOT / "docs" / "convert.md").read_text()
-    rows = record("conversion.json")["rows"]
-
-    def cell(values):
-        return f"{statistics.fmean(100 * v for v in values):.1f} ± {statistics.stdev(100 * v for v in values):.1f}"
-
-    for name in ("inner, R = 4", "inner, R = 1", "spectral"):
-        runs = [row[name] for row in rows]
-        cells = [cell([run["converted"] for run in runs]), cell([run["recalibrated"] for run in runs])]
-        cells += [cell([run["fine_tuned"][n] for run in runs]) for n in (0, 1)]
-        moved = statistics.fmean(run["moved"] for run in runs)
-        assert f"| {moved:.2f} | {' | '.join(cells)} |" in text
-
-
 def test_compatibility_figures_are_those_of_the_page():
     page = (ROOT / "docs" / "compatibility.md").read_text().replace("\n", " ")
     passing, counted = re.search(r"(\d+) of these (\d+) pass", page).groups()

@@ -24,7 +24,7 @@ STARTS: tuple[Strides, ...] = (((2.0, 2.0), (2.0, 2.0), (2.0, 2.0)), ((3.0, 3.0)
 
 NOT_A_RESULT = (
     "With --quick the networks are too small and train too briefly to learn, and which method comes first here is "
-    "noise: the same command without --quick compares them, in about six minutes on two cores."
+    "noise: the same command without --quick compares them, in about ten minutes on a CPU."
 )
 ONE_SEED = "One seed: differences of a few points may be chance; --seeds 3 shows the spread."
 SEVERAL = "{} seeds: differences that are not much larger than the deviations (±) may be chance."

@@ -29,7 +29,7 @@ class Point:
         accuracy: in %, the mean.
         sd: of the accuracy, the sample's; None for one seed.
         seeds: how many.
-        hours: of training, the mean of one run.
+        hours: of training, the median of one run: a run that was held up would carry a mean away.
         config: of the first seed.
     """
 
@@ -62,7 +62,7 @@ def _point(name: str, records: Sequence[Record]) -> Point:
         accuracy=statistics.fmean(accuracies),
         sd=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         seeds=len(records),
-        hours=statistics.fmean(record.seconds["train"] for record in records) / 3600,
+        hours=statistics.median(record.seconds["train"] for record in records) / 3600,
         config=replace(records[0].config, seed=0),
     )
 
