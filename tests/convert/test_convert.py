@@ -428,7 +428,7 @@ def test_what_cannot_change_stays_with_its_reason():
     assert not plan.replaced
     assert "head" in plan.stays[0].why
     assert model.a.stride == (2, 2)
-    assert "stays" in str(plan)
+    assert "stay: a (" in str(plan)
 
 
 def test_pooling_that_gives_indices_stays():

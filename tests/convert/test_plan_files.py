@@ -204,7 +204,7 @@ def test_plans_that_were_cut(network):
         ("macs", [1], r"'macs' must be null or two whole numbers of at least 0, got \(1,\)"),
         ("notes", [3], r"'notes' must be a list of texts, got \(3,\)"),
         ("speed", 3, "in the plan has a field 'speed', which no plan has; remove it"),
-        ("schema", 3, "its 'schema' must be a number from 1 to 2"),
+        ("schema", 4, "its 'schema' must be a number from 1 to 3"),
     ],
 )
 def test_fields_of_a_plan(field, value, message):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anystride.checks import check_choice, check_grid, check_smoothness, cosine_ramp
 from anystride.convert.acceptance import Acceptance
@@ -23,9 +23,13 @@ from anystride.convert.schema import METHODS
 from anystride.convert.surgery import Surgery
 from anystride.counting.counter import multiply_accumulates
 from anystride.execution import tensors
+from anystride.filters import FilterPlace
+from anystride.frozen import Constants, FrozenLayer
 from anystride.functional import PaddingMode, Ramp
 from anystride.layers import Grid
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
+from anystride.optim import learned_strides
+from anystride.spectral import SpectralPoolNd
 
 
 @torch.inference_mode(False)
@@ -112,6 +116,8 @@ def convert_(
         rolloff=rolloff,
         tolerance=tolerance,
         padding_mode=padding_mode,
+        batch=_batch(example_input),
+        notes=_before(model),
     )
     planner = Planner(model, example_input, settings, filter, learnable, axes)  # find
     before = multiply_accumulates(model, example_input)
@@ -147,6 +153,29 @@ def apply_(model: nn.Module, plan: Plan) -> nn.Module:
     with Surgery(model, plan) as surgery:
         surgery.keep()
     return model
+
+
+def _batch(example_input: Any) -> int | None:
+    """Examples in the input: the first length of its maps, where these stand side by side and agree."""
+    if isinstance(example_input, Tensor):
+        given = [example_input]
+    else:
+        values = example_input.values() if isinstance(example_input, Mapping) else example_input
+        given = [value for value in values if isinstance(value, Tensor)] if isinstance(values, Iterable) else []
+    lengths = {len(value) for value in given if value.ndim > 2}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _before(model: nn.Module) -> tuple[str, ...]:
+    """What an earlier conversion has made of the model."""
+    if strides := len(learned_strides(model)):
+        verb = f"learns {strides} stride{'s' if strides > 1 else ''} already"
+        return (f"This model {verb}: see anystride.learned_strides(model).",)
+    if any(isinstance(module, SpectralPoolNd) for module in model.modules()):
+        return ("This model has spectral poolings already.",)
+    if any(isinstance(module, Constants | FrozenLayer | FilterPlace) for module in model.modules()):
+        return ("This model is frozen: its strides are constants.",)
+    return ()
 
 
 def _check(model: nn.Module, example_input: Any, method: str, names: Sequence[str]) -> None:

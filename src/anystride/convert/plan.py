@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anystride.convert import display
 from anystride.convert.agreements import check_plan
 from anystride.convert.schema import CHANGE, PLAN, SCHEMA, check_fields, shown
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
@@ -84,20 +85,21 @@ class Change:
         return self.name if self.index <= 0 else f"{self.name}#{self.index}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What `convert_` did, or would do.
 
-    `print(plan)` shows a table: what is replaced, what is tied to what and by which operation, what stays and why,
-    sizes and multiply-accumulates before and after. `to_json` and `from_json` keep it beside a checkpoint;
-    `anystride.apply_(model, plan)` repeats it on a fresh model.
+    `print(plan)` shows what is replaced, what is tied to what and by which operation, what stays and why, sizes and
+    multiply-accumulates before and after; a notebook shows a table with bars, `to_dicts` gives plain values.
+    `to_json` and `from_json` keep it beside a checkpoint; `anystride.apply_(model, plan)` repeats it on a fresh model.
 
     Attributes:
         changes: one per place that changes the resolution, in the order of execution.
         method: "diffstride" or "spectral".
         ramp, smoothness, shared, grid, rolloff, tolerance, padding_mode: of the learned layers.
         whole: whether converted convolutions tell the stride that they had, as the network computes with whole ones.
-        macs: multiply-accumulates for the example before and after; None if they were not counted.
+        macs: multiply-accumulates for the example input before and after; None if they were not counted.
+        batch: examples in the example input; None where its tensors do not tell.
     """
 
     changes: tuple[Change, ...] = ()
@@ -112,6 +114,7 @@ class Plan:
     rolloff: float = ROLLOFF
     tolerance: float = TOLERANCE
     padding_mode: str | None = None
+    batch: int | None = None
 
     @property
     def replaced(self) -> tuple[Change, ...]:
@@ -185,51 +188,36 @@ class Plan:
             check_fields(dict(vars(change)), CHANGE, f"in change number {number}")
         check_plan(self)
 
-    def __str__(self) -> str:
-        if not self.changes:
-            return "Nothing in this model changes the resolution by a fixed factor."
-        rows = [("layer", "was", "stride", "becomes", "in", "out", "out now", "why")]
-        rows.extend(
-            (
-                change.key or "(model)",
-                change.kind,
-                _size(change.stride) if max(change.stride) > 1 or change.how == "output" else "",
-                self._becomes(change),
-                _size(change.before[0]),
-                _size(change.before[1]),
-                "" if change.after is None or change.role == "stay" else _size(change.after),
-                change.why,
-            )
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary of plain values per place, in the order of execution, for a table: `pandas.DataFrame(...)`.
+
+        Keys: "layer", "was", "stride", "becomes", "stride_of" (the layer whose stride or size it takes, or None),
+        "size_in", "size_out", "size_now" (that of the converted network), and "why".
+        """
+        return [
+            {
+                "layer": change.key,
+                "was": change.kind,
+                "stride": change.stride,
+                "becomes": ROLES[change.role],
+                "stride_of": change.leader,
+                "size_in": change.before[0],
+                "size_out": change.before[1],
+                "size_now": change.before[1] if change.after is None else change.after,
+                "why": change.why,
+            }
             for change in self.changes
-        )
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
         ]
-        lines.insert(1, "  ".join("-" * w for w in [*widths, 3]))
-        learned = len({change.group for change in self.changes if change.role in ("learn", "share")})
-        kind = "learned strides" if self.method == "diffstride" else "spectral poolings"
-        lines.append(f"{learned} {kind} for {len(self.replaced)} of {len(self.changes)} places ({self.ramp} ramp)")
-        if self.macs is not None:
-            before, after = self.macs
-            lines.append(
-                f"multiply-accumulates: {before / 1e6:,.1f} M before, {after / 1e6:,.1f} M after"
-                f" ({after / max(before, 1):.2f}x)"
-            )
-        return "\n".join([*lines, *self.notes])
 
-    def _becomes(self, change: Change) -> str:
-        names = {"learn": "DiffStride" if self.method == "diffstride" else "spectral pooling"}
-        word = names.get(change.role, ROLES[change.role])
-        return (
-            f"{word} with {change.leader}"
-            if change.role == "share"
-            else (f"{word} {change.leader}" if change.role == "follow" else word)
-        )
+    def __str__(self) -> str:
+        return display.text(self)
 
+    def __repr__(self) -> str:
+        return display.line(self)
 
-def _size(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size))
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return display.page(self)
 
 
 def _tuples(value: Any) -> Any:

@@ -195,7 +195,7 @@ class Planner:
             for name in sorted(rules.constant)
         )
         changes = tuple(self._change(key, roles.get(key, {})) for key in self.sites)
-        return replace(self.settings, changes=changes, notes=notes, whole=self.whole)
+        return replace(self.settings, changes=changes, notes=(*self.settings.notes, *notes), whole=self.whole)
 
     def same_rows(self, output: Any) -> None:
         """A trial's output must have as many examples as the input: a view may have taken a larger map for more."""

@@ -13,7 +13,7 @@ from anystride.checks import SMOOTHNESS
 from anystride.ops.cosine import BORDERS
 from anystride.ops.window import RAMPS
 
-SCHEMA = 2
+SCHEMA = 3
 METHODS = ("diffstride", "spectral")
 CALLS = ("call", "graph")
 # By role, the ways in which a place can be replaced.
@@ -166,6 +166,7 @@ PLAN: dict[str, Values] = {
     "rolloff": Values("a number above 0 and at most 1", lambda value: _is_number(value, 0, 1) and value > 0, 2),
     "tolerance": Values("a number from 0.0001 to 0.2", lambda value: _is_number(value, 1e-4, 0.2), 2),
     "padding_mode": _one_of((*(border for border in BORDERS if border != "zeros"), None), 2),
+    "batch": _or_null(Values("a whole number of at least 1", _is_whole, 3)),
 }
 
 
