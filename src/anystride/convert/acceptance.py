@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from anystride.convert.plan import Change, Plan
+from anystride.convert.change import Change
+from anystride.convert.plan import Plan
 from anystride.convert.planner import Planner
 from anystride.convert.sites import InPlace, SiteKey
 from anystride.execution import Execution, NeedsDataError, tensors

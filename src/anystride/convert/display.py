@@ -4,31 +4,24 @@ Places are told in groups: one block per learned stride, one per size that is fo
 to stay. A reason is told once, and names that differ in one number are drawn together (`layers.0-3.pool`).
 """
 
-from __future__ import annotations
-
 import html
 import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from anystride.convert.plan import Change, Plan
+from anystride.convert.change import Change
 
 WIDTH = 80
-EMPTY = "Nothing in this model changes the resolution by a fixed factor."
 _NUMBER = 3
 """Columns of a stride's number."""
 _BAR = 160
 """Pixels of the longest bar in HTML."""
 
 
-def text(plan: Plan) -> str:
-    """The plan as lines of at most `WIDTH` columns; only a longer name or path in a reason exceeds them."""
-    if not plan.changes:
-        return "\n".join(_wrapped(note) for note in plan.notes) or EMPTY
-    blocks = groups(plan.changes)
+def text(changes: Sequence[Change], below: Iterable[str]) -> str:
+    """Lines of at most `WIDTH` columns, which only a longer name exceeds; sentences that stand `below` the places."""
+    blocks = groups(changes)
     rows = [(_name(one), _was(one), _sizes(one)) for found in blocks.values() for one in found if _has_row(one)]
     if rows:
         was, sizes = (max(len(row[i]) for row in rows) for i in (1, 2))
@@ -55,47 +48,40 @@ def text(plan: Plan) -> str:
             listed = ", ".join(_drawn_together([_name(one) for one in found]))
             reason = f" ({why})" if why else ""
             lines.append(_wrapped(f"{head}: {listed}{reason}", "", "  "))
-    lines.append(_wrapped(_total(plan, number)))
-    if plan.macs is not None:
-        lines.append(_wrapped(_costs(plan)))
-    return "\n".join([*lines, *(_wrapped(note, "", "  ") for note in plan.notes)])
+    return "\n".join([*lines, *(_wrapped(each, "", "  ") for each in below)])
 
 
-def page(plan: Plan) -> str:
-    """The plan as HTML: the places in the order of execution, with a bar for each size, on a logarithmic scale."""
-    if not plan.changes:
-        return f"<p>{html.escape(text(plan))}</p>"
-    longest = math.log(1 + max(max(side) for one in plan.changes for side in one.before))
+def page(changes: Sequence[Change], below: Iterable[str]) -> str:
+    """HTML: the places in the order of execution, with a bar for each size on a logarithmic scale, and `below` them."""
+    longest = math.log(1 + max((max(side) for one in changes for side in one.before), default=1))
     cell = "padding:1px 10px 1px 0;text-align:left;vertical-align:top;white-space:"
     becomes: dict[str, str] = {}
     why: dict[str, str] = {}
     number = 0
-    for (role, about, reason), found in groups(plan.changes).items():
+    for (role, about, reason), found in groups(changes).items():
         number += role == "learn"
         told = {"learn": f"stride {number}", "follow": f"follows {about}", "keep": "keeps its size", "stay": "stays"}
         becomes |= {one.key: told[role] for one in found}
         why[found[0].key] = reason
     rows = [_cells("th", cell + "nowrap", ("layer", "was", "size", "", "becomes", "why"))]
-    for one in plan.changes:
+    for one in changes:
         share = math.log(1 + max(one.before[1] if one.after is None else one.after)) / longest
         colour = "#2a78b5" if one.role in ("learn", "share") else "#999"
         bar = f'<div style="background:{colour};height:0.7em;width:{max(2, round(_BAR * share))}px"></div>'
         first, last = (*map(html.escape, (_name(one), _was(one), _sizes(one))), bar), why.get(one.key, "")
         kept = _cells("td", cell + "nowrap", (*first, html.escape(becomes[one.key])))
         rows.append(kept + _cells("td", cell + "normal", (html.escape(last),)))
-    ends = [_total(plan, number), *([_costs(plan)] if plan.macs is not None else []), *plan.notes]
-    below = "".join(f"<div>{html.escape(each)}</div>" for each in ends)
-    return f'<table style="border-collapse:collapse">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>{below}'
+    table = f'<table style="border-collapse:collapse">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
+    return table * bool(changes) + "".join(f"<div>{html.escape(each)}</div>" for each in below)
 
 
 def _cells(tag: str, style: str, values: Iterable[str]) -> str:
     return "".join(f'<{tag} style="{style}">{value}</{tag}>' for value in values)
 
 
-def line(plan: Plan) -> str:
-    """The plan in one line."""
-    number = sum(role == "learn" for role, _, _ in groups(plan.changes))
-    return f"<Plan: {_total(plan, number)}>" if plan.changes else f"<Plan: {' '.join(plan.notes) or EMPTY}>"
+def shortly(value: float) -> str:
+    """A number of operations."""
+    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,.0f}"
 
 
 def groups(changes: Sequence[Change]) -> dict[tuple[str, str, str], list[Change]]:
@@ -135,23 +121,6 @@ def _sizes(one: Change) -> str:
 
 def _size(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
-
-
-def _total(plan: Plan, strides: int) -> str:
-    kind = ("learned stride" if plan.method == "diffstride" else "spectral pooling") + "s" * (strides != 1)
-    return f"{strides} {kind} for {len(plan.replaced)} of {len(plan.changes)} places ({plan.ramp} ramp)"
-
-
-def _costs(plan: Plan) -> str:
-    before, after = plan.macs or (0, 0)
-    ratio = after / max(before, 1)
-    each = "for the example input" if plan.batch is None else "per example"
-    before, after = (round(value / (plan.batch or 1)) for value in (before, after))
-    return f"multiply-accumulates {each}: {_count(before)} before, {_count(after)} after ({ratio:.2f}x)"
-
-
-def _count(value: int) -> str:
-    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,}"
 
 
 def _row(number: str, name: str, was: str, size: str, names: int, kinds: int) -> str:

@@ -8,7 +8,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from anystride.calls import INPUT, place_of
-from anystride.convert.plan import Change, Plan
+from anystride.convert.change import Change
+from anystride.convert.plan import Plan
 from anystride.convert.rewrite import check_call
 from anystride.convert.sites import pads_by_stride
 from anystride.convert.source import UnwritableError

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from anystride.convert.change import Change
 from anystride.convert.groups import Groups
 from anystride.convert.labelled import InTheWayError
 from anystride.convert.operations import FILTERS
-from anystride.convert.plan import Change, Plan
+from anystride.convert.plan import Plan
 from anystride.convert.rewrite import check
 from anystride.convert.roles import Conflict, Roles
 from anystride.convert.rules import Rules

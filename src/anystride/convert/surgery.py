@@ -10,7 +10,8 @@ from torch import nn
 from anystride import layers, spectral
 from anystride.calls import ENTRY, names_for, place_of
 from anystride.checks import cosine_ramp
-from anystride.convert.plan import Change, Plan
+from anystride.convert.change import Change
+from anystride.convert.plan import Plan
 from anystride.convert.rewrite import Calls, ordinary
 from anystride.convert.source import UnwritableError
 from anystride.geometry import Geometry, SizeRule
