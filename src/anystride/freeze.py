@@ -1,7 +1,6 @@
 """`freeze_`: what a network has learned becomes constant matrices, one set per size of its maps."""
 
 import collections
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +9,9 @@ from torch import nn
 
 from anystride.checks import check_tolerance
 from anystride.constants import Constant, Key, constant_of
+from anystride.exchange import HOOKS, exchange
 from anystride.filtered import Filters, filters_of
-from anystride.filters import Bias, FilterPlace, compose, frozen_filters
+from anystride.filters import FilterPlace, frozen_filters
 from anystride.frozen import Border, Frozen, FrozenConv, FrozenLayer, FrozenPlace
 from anystride.frozen_upsample import FrozenUpsample
 from anystride.hosts import NAMES, put_off, put_on, roles_of
@@ -25,20 +25,6 @@ from anystride.spectral import SpectralPoolNd
 from anystride.upsample import SpectralUpsampleNd
 
 _LEARNED = (Place, DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd)
-_PADS: dict[str, tuple[type[nn.Module], ...]] = {
-    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
-    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
-    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
-}
-# Everything that a module knows about its hooks: their handles point at these very dictionaries.
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
-)
 
 
 def freeze_(model: nn.Module, *example_inputs: Any, tolerance: float | None = None) -> nn.Module:
@@ -106,7 +92,7 @@ def freeze_(model: nn.Module, *example_inputs: Any, tolerance: float | None = No
     for parent, name, child, _ in places:
         frozen = made[child]
         if isinstance(frozen, FrozenLayer):
-            _exchange(root, parent, frozen)
+            exchange(root, parent, frozen)
         elif frozen is None:
             if all(isinstance(role, str) for role in roles_of(parent)[-1:]) and roles_of(parent):
                 put_off(parent)
@@ -167,7 +153,7 @@ def _made(parent: nn.Module, module: Any, record: Record, uses: Mapping[int, int
 
 def _dressed(parent: nn.Module, module: nn.Module, made: nn.Module) -> nn.Module:
     """A frozen layer with the hooks and the mode of the learned one, in a `FrozenLayer` where it stands in torch's."""
-    for attribute in _HOOKS:
+    for attribute in HOOKS:
         setattr(made, attribute, getattr(module, attribute))
     made.train(module.training)
     return _frozen_layer(parent, made) if isinstance(made, FrozenPlace | FilterPlace) and _is_torchs(parent) else made
@@ -215,7 +201,7 @@ def _is_torchs(host: nn.Module) -> bool:
 
 
 def _frozen_layer(host: nn.Module, place: FrozenPlace | FilterPlace) -> FrozenLayer:
-    """A border and a place, between which `_exchange` puts the layer; where it interpolates, its place alone runs."""
+    """A border and a place, between which `exchange` puts the layer; where it interpolates, its place alone runs."""
     frozen = FrozenLayer()
     if roles_of(host) == ("layer",):
         if place.geometry is not None and place.geometry.ceil:
@@ -246,7 +232,7 @@ def _goes_on(record: Record) -> bool:
 
 
 def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> FrozenConv:
-    """Products before and after a convolution, which `_exchange` puts between them."""
+    """Products before and after a convolution, which `exchange` puts between them."""
     before: dict[Key, Constant] = {}
     after: dict[Key, Constant] = {}
     for (size, *_), constant in constants.items():
@@ -269,40 +255,3 @@ def _frozen_convolution(record: Record, constants: dict[Key, Constant]) -> Froze
     if any(constant.before for constant in after.values()):
         frozen.add_module("after", FrozenPlace(record.name, after, record.dtype, record.device))
     return frozen
-
-
-def _exchange(root: nn.Module, layer: Any, frozen: FrozenLayer) -> None:
-    """Put a frozen layer in the place of the converted one, which becomes what it was, and a part of it."""
-    told = {name: getattr(layer, name) for name in vars(layer) if name not in vars(frozen) and not name.startswith("_")}
-    put_off(layer)
-    for name, value in told.items():  # a network may ask for what the layer told, and for what it was given
-        setattr(frozen, name, value)
-    if isinstance(frozen, FrozenConv):
-        layer.stride = layer.resample.layer_stride
-        if layer.padding_mode != "zeros":
-            pad = _PADS[layer.padding_mode][layer.weight.dim() - 3](tuple(layer._reversed_padding_repeated_twice))
-            frozen._modules = {"pad": pad, **frozen._modules}
-            layer.padding, layer.padding_mode = (0,) * (layer.weight.dim() - 2), "zeros"
-        if frozen.how is not None:
-            layer.stride, layer.padding, layer.dilation = frozen.how.stride, frozen.how.padding, frozen.how.dilation
-        if frozen.composed is not None:
-            weight = layer.weight
-            wide = compose(weight, frozen.composed, told["dilation"])
-            layer.weight = nn.Parameter(wide, weight.requires_grad)
-            layer.kernel_size, frozen.composed = tuple(wide.shape[2:]), None
-        if frozen.bias_comes_late and layer.bias is not None:
-            frozen.add_module("late", Bias(layer.bias, layer.weight.dim() - 2))
-            layer.bias = None
-    delattr(layer, CHILD)
-    for name in _HOOKS:  # the user's hooks saw the map before and after both
-        setattr(frozen, name, getattr(layer, name))
-        setattr(layer, name, copy.copy(getattr(nn.Identity(), name)))
-    for key, hook in list(frozen._forward_pre_hooks.items()):
-        if type(hook).__module__.startswith("torch.nn.utils"):  # these make the weight
-            layer._forward_pre_hooks[key] = frozen._forward_pre_hooks.pop(key)
-    for parent in list(root.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is layer:
-                parent._modules[name] = frozen
-    if frozen.inner in frozen._modules:
-        frozen._modules[frozen.inner] = layer
