@@ -2,9 +2,9 @@
 
 The story, a file each: *find* what changes the resolution by running the model once (`source`, `operations`, `sites`),
 *tie* what must agree by running it at sizes that do not (`groups`, `labelled`, `meetings`, `trials`, `ties`), *plan*
-who leads, shares, follows, keeps or stays (`rules`, `roles`, `change`, `plan`, `display`, `planner`), *carry out* the plan (`rewrite`,
-`surgery`), *count* what it costs (`counting`), and *accept* or undo it (`acceptance`). A plan that comes from outside
-must be one (`schema`, `agreements`) and suit the model (`fit`).
+who leads, shares, follows, keeps or stays (`rules`, `roles`, `planner`), tell it (`change`, `plan`, `display`), *carry
+out* the plan (`rewrite`, `surgery`), *count* what it costs (`counting`), and *accept* or undo it (`acceptance`). A plan
+that comes from outside must be one (`schema`, `agreements`) and suit the model (`fit`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -22,32 +22,23 @@ _BAR = 160
 def text(changes: Sequence[Change], below: Iterable[str]) -> str:
     """Lines of at most `WIDTH` columns, which only a longer name exceeds; sentences that stand `below` the places."""
     blocks = groups(changes)
-    rows = [(_name(one), _was(one), _sizes(one)) for found in blocks.values() for one in found if _has_row(one)]
-    if rows:
-        was, sizes = (max(len(row[i]) for row in rows) for i in (1, 2))
-        names = min(max(len("layer"), *(len(row[0]) for row in rows)), max(WIDTH - _NUMBER - was - sizes - 6, 8))
-        was, sizes = max(was, len("was")), max(sizes, len("size"))
-        lines = [_row("", "layer", "was", "size", names, was)]
-        lines.append("  ".join("-" * each for each in (_NUMBER, names, was, sizes)))
-    else:
-        names, was, lines = 0, 0, []
-    number = 0
-    for (role, about, why), found in blocks.items():
+    head = ("layer", "was", "size")
+    tables = {key: _table(found) for key, found in blocks.items() if key[0] == "learn"}
+    names, was, sizes = (
+        max(map(len, column)) for column in zip(head, *(r for t in tables.values() for r in t), strict=True)
+    )
+    widths = (min(names, max(WIDTH - _NUMBER - was - sizes - 6, 8)), was, sizes)
+    lines = [_row("", head, widths), "  ".join("-" * each for each in (_NUMBER, *widths))] if tables else []
+    for number, ((role, about, why), found) in enumerate(blocks.items(), 1):  # those that learn come first
         if role == "learn":
-            number += 1
-            leader, *tied = found
-            lines.extend(_row(str(number), _name(leader), _was(leader), _sizes(leader), names, was).split("\n"))
-            for (kind, sizes_), same in _by((_was(one), _sizes(one)) for one in tied).items():
-                members = _drawn_together([_name(tied[at]) for at in same])
-                for member in members:
-                    lines.extend(_row("", member, kind, sizes_, names, was).split("\n"))
+            rows = tables[role, about, why]
+            lines.extend(_row("" if at else str(number), row, widths) for at, row in enumerate(rows))
             if why:
-                lines.append(_wrapped(f"one stride, as they meet: {why}", " " * (_NUMBER + 2)))
+                lines.append(_wrapped(f"one stride, as they meet: {why}", " " * (_NUMBER + 2), " " * (_NUMBER + 2)))
         else:
-            head = {"follow": f"follow the size of {about}", "keep": "keep their size", "stay": "stay"}[role]
+            told = {"follow": f"follow the size of {about}", "keep": "keep their size", "stay": "stay"}[role]
             listed = ", ".join(_drawn_together([_name(one) for one in found]))
-            reason = f" ({why})" if why else ""
-            lines.append(_wrapped(f"{head}: {listed}{reason}", "", "  "))
+            lines.append(_wrapped(f"{told}: {listed}{f' ({why})' if why else ''}", "", "  "))
     return "\n".join([*lines, *(_wrapped(each, "", "  ") for each in below)])
 
 
@@ -91,18 +82,11 @@ def groups(changes: Sequence[Change]) -> dict[tuple[str, str, str], list[Change]
     for one in changes:
         if one.role in ("learn", "share"):
             key = leaders.setdefault(one.key if one.group is None else one.group, ("learn", one.key, one.why))
-            if one.why and not key[2]:  # the leader itself may not name what ties it
-                found = {(*old[:2], one.why) if old == key else old: members for old, members in found.items()}
-                key = leaders[one.key if one.group is None else one.group] = (*key[:2], one.why)
         else:
             key = (one.role, one.leader or "", one.why)
         found.setdefault(key, []).append(one)
     order = {"learn": 0, "follow": 1, "keep": 2, "stay": 3}
     return dict(sorted(found.items(), key=lambda item: order[item[0][0]]))
-
-
-def _has_row(one: Change) -> bool:
-    return one.role in ("learn", "share")
 
 
 def _name(one: Change) -> str:
@@ -123,30 +107,28 @@ def _size(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _row(number: str, name: str, was: str, size: str, names: int, kinds: int) -> str:
-    """A row of the table; a long name has a line of its own."""
-    number = number.rjust(_NUMBER)
-    if len(name) > names:
-        return f"{number}  {name}\n{'':{_NUMBER}}  {'':{names}}  {was.ljust(kinds)}  {size}".rstrip()
-    return f"{number}  {name.ljust(names)}  {was.ljust(kinds)}  {size}".rstrip()
+def _table(found: Sequence[Change]) -> list[tuple[str, str, str]]:
+    """The layers of one stride, the leader first: name, what it was, sizes; names are drawn together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in found[1:]:
+        alike.setdefault((_was(one), _sizes(one)), []).append(_name(one))
+    tied = [(name, *like) for like, names in alike.items() for name in _drawn_together(names)]
+    return [(_name(found[0]), _was(found[0]), _sizes(found[0])), *tied]
 
 
-def _wrapped(words: str, first: str = "", other: str | None = None) -> str:
+def _row(number: str, row: tuple[str, str, str], widths: tuple[int, int, int]) -> str:
+    """A line of the table; a long name has one of its own."""
+    name, was, sizes = row
+    start = f"{number:>{_NUMBER}}  {name:{widths[0]}}"
+    if len(name) > widths[0]:
+        start += "\n" + " " * (_NUMBER + 2 + widths[0])
+    return f"{start}  {was:{widths[1]}}  {sizes}".rstrip()
+
+
+def _wrapped(words: str, first: str, other: str) -> str:
     return textwrap.fill(
-        words,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=first if other is None else other,
-        break_long_words=False,
-        break_on_hyphens=False,
+        words, WIDTH, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
     )
-
-
-def _by(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
-    found: dict[tuple[str, str], list[int]] = {}
-    for at, key in enumerate(keys):
-        found.setdefault(key, []).append(at)
-    return found
 
 
 def _drawn_together(names: Sequence[str]) -> list[str]:
