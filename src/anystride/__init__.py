@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from anystride.fitting import fit_macs_
     from anystride.freeze import freeze_
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
-    from anystride.optim import learned_strides, param_groups, regrid_
+    from anystride.optim import learned_strides, param_groups, regrid_, stride_scalars
     from anystride.parallel import ParallelScales1d, ParallelScales2d, ParallelScales3d
     from anystride.per_example import PerExampleStride1d, PerExampleStride2d, PerExampleStride3d
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
+    from anystride.summary import Summary, summary
     from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "SpectralUpsample1d",
     "SpectralUpsample2d",
     "SpectralUpsample3d",
+    "Summary",
     "apply_",
     "complexity",
     "convert_",
@@ -58,6 +60,8 @@ __all__ = [
     "recalibrate_",
     "regrid_",
     "save",
+    "stride_scalars",
+    "summary",
 ]
 
 _FILES = {
@@ -68,11 +72,12 @@ _FILES = {
     "fitting": ("fit_macs_",),
     "freeze": ("freeze_",),
     "layers": ("DiffStride1d", "DiffStride2d", "DiffStride3d"),
-    "optim": ("learned_strides", "param_groups", "regrid_"),
+    "optim": ("learned_strides", "param_groups", "regrid_", "stride_scalars"),
     "parallel": ("ParallelScales1d", "ParallelScales2d", "ParallelScales3d"),
     "per_example": ("PerExampleStride1d", "PerExampleStride2d", "PerExampleStride3d"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
+    "summary": ("Summary", "summary"),
     "upsample": ("SpectralUpsample1d", "SpectralUpsample2d", "SpectralUpsample3d"),
 }
 """The file of each name, as in the block above; a test holds them equal."""

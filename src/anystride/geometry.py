@@ -8,6 +8,12 @@ from torch import Tensor
 from anystride.ops.cache import remembered
 
 Size = tuple[int, ...]
+AXES = ("depth", "height", "width")
+
+
+def axis_names(count: int) -> tuple[str, ...]:
+    """The spatial axes of a map that has so many, in words."""
+    return AXES[-count:] if count > 1 else ("length",)
 
 
 class SizeRule(NamedTuple):

@@ -5,7 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from anystride.execution import Execution, run_once
+from anystride.geometry import axis_names
 from anystride.layers import DiffStrideNd
+from anystride.resample import CHILD, Leads, Shares
 
 
 def learned_strides(model: nn.Module) -> dict[str, Tensor]:
@@ -26,6 +28,42 @@ def learned_strides(model: nn.Module) -> dict[str, Tensor]:
             name = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
             strides[f"{name}.stride" if name else "stride"] = module.effective_stride().detach()
     return strides
+
+
+def stride_scalars(model: nn.Module) -> dict[str, float]:
+    """The strides that a model has learned so far as plain numbers, for any logger.
+
+    Returns:
+        One number per name: the layer's, a slash, and "height", "width", "depth", "length" or "shared", as in
+        `{"layer2.0.conv1/height": 2.01}`. Values are those in use; a stride that several layers share appears once, at
+        the layer that leads.
+
+    Example:
+        >>> from anystride import DiffStride2d
+        >>> stride_scalars(nn.Sequential(nn.Conv2d(3, 8, 3), DiffStride2d(stride=(2.0, 3.0))))
+        {'1/height': 2.0, '1/width': 3.0}
+    """
+    scalars: dict[str, float] = {}
+    for name, (layer, axes) in learned_layers(model).items():
+        values = layer.effective_stride().detach().tolist()
+        names = axes if len(values) > 1 else axes if len(axes) == 1 else ("shared",)
+        scalars |= {f"{name}/{axis}" if name else axis: value for axis, value in zip(names, values, strict=True)}
+    return scalars
+
+
+def learned_layers(model: nn.Module) -> dict[str, tuple[DiffStrideNd, tuple[str, ...]]]:
+    """The layers that learn a stride, each once: by the name that a user knows, with the names of their axes."""
+    found: dict[nn.Module, tuple[str, tuple[str, ...]]] = {}
+    for name, module in model.named_modules():
+        name = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
+        if isinstance(module, Leads) and not isinstance(module, Shares):
+            words = axis_names(len(module.geometry.stride))
+            host = name.removesuffix(CHILD).removesuffix(".")
+            found.setdefault(module.pool, (host, tuple([words[axis] for axis in module.pooled])))
+    for name, module in model.named_modules():
+        if isinstance(module, DiffStrideNd):
+            found.setdefault(module, (name, axis_names(module.spatial_dims)))
+    return {name: (layer, axes) for layer, (name, axes) in found.items() if isinstance(layer, DiffStrideNd)}
 
 
 def param_groups(

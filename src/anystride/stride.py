@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from anystride.decay import watch_optimisers
 from anystride.ops.axes import LearnedAxis
 from anystride.ops.cache import remembered
 from anystride.ops.cosine import Cosine
@@ -155,6 +156,7 @@ class HasStride(nn.Module):
             project = weakref.WeakMethod(self._project)
             stride.register_post_accumulate_grad_hook(functools.partial(_project_if_alive, project))
             self._watched = (stride,)
+            watch_optimisers(is_stride)
 
     @torch.no_grad()
     def _project(self, stride: Tensor) -> None:
@@ -188,6 +190,12 @@ def _values(stride: Tensor) -> tuple[float, ...]:
         raise RuntimeError(
             "sizes follow the values of strides, which torch.func.vmap hides: map over samples, and loop over models"
         ) from error
+
+
+def is_stride(parameter: Tensor) -> bool:
+    """Whether a layer learns it as a stride: then it carries the layer's hook."""
+    hooks = getattr(parameter, "_post_accumulate_grad_hooks", None) or {}
+    return any(getattr(hook, "func", None) is _project_if_alive for hook in hooks.values())
 
 
 def _project_if_alive(project: "weakref.WeakMethod[Any]", stride: Tensor) -> None:

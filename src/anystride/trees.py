@@ -32,6 +32,13 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for _, leaf in _walk(tree, "", ()) if isinstance(leaf, Tensor)]
 
 
+def batch_of(example: Any) -> int | None:
+    """Examples in an example input: the first length of its maps, where they stand side by side and agree."""
+    values = example.values() if isinstance(example, Mapping) else example if isinstance(example, tuple) else [example]
+    lengths = {len(value) for value in values if isinstance(value, Tensor) and value.dim() > 2}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
 def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
     """A copy of nested containers with `function(tensor)` in the place of each tensor; other leaves are the same.
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from anystride.checks import check_choice, check_grid, check_smoothness, cosine_ramp
 from anystride.convert.acceptance import Acceptance
@@ -30,6 +30,7 @@ from anystride.layers import Grid
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
 from anystride.optim import learned_strides
 from anystride.spectral import SpectralPoolNd
+from anystride.trees import batch_of
 
 
 @torch.inference_mode(False)
@@ -116,7 +117,7 @@ def convert_(
         rolloff=rolloff,
         tolerance=tolerance,
         padding_mode=padding_mode,
-        batch=_batch(example_input),
+        batch=batch_of(example_input),
         notes=_before(model),
     )
     planner = Planner(model, example_input, settings, filter, learnable, axes)  # find
@@ -153,17 +154,6 @@ def apply_(model: nn.Module, plan: Plan) -> nn.Module:
     with Surgery(model, plan) as surgery:
         surgery.keep()
     return model
-
-
-def _batch(example_input: Any) -> int | None:
-    """Examples in the input: the first length of its maps, where these stand side by side and agree."""
-    if isinstance(example_input, Tensor):
-        given = [example_input]
-    else:
-        values = example_input.values() if isinstance(example_input, Mapping) else example_input
-        given = [value for value in values if isinstance(value, Tensor)] if isinstance(values, Iterable) else []
-    lengths = {len(value) for value in given if value.ndim > 2}
-    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _before(model: nn.Module) -> tuple[str, ...]:

@@ -7,12 +7,11 @@ to stay. A reason is told once, and names that differ in one number are drawn to
 import html
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 
+from anystride.columns import Columns, size_of, wrapped
 from anystride.convert.change import Change
 
-WIDTH = 80
 _NUMBER = 3
 """Columns of a stride's number."""
 _BAR = 160
@@ -20,26 +19,22 @@ _BAR = 160
 
 
 def text(changes: Sequence[Change], below: Iterable[str]) -> str:
-    """Lines of at most `WIDTH` columns, which only a longer name exceeds; sentences that stand `below` the places."""
+    """Lines of at most 80 columns, which only a longer name exceeds; sentences that stand `below` the places."""
     blocks = groups(changes)
-    head = ("layer", "was", "size")
     tables = {key: _table(found) for key, found in blocks.items() if key[0] == "learn"}
-    names, was, sizes = (
-        max(map(len, column)) for column in zip(head, *(r for t in tables.values() for r in t), strict=True)
-    )
-    widths = (min(names, max(WIDTH - _NUMBER - was - sizes - 6, 8)), was, sizes)
-    lines = [_row("", head, widths), "  ".join("-" * each for each in (_NUMBER, *widths))] if tables else []
+    columns = Columns(("layer", "was", "size"), [row for rows in tables.values() for row in rows], _NUMBER)
+    lines = [*columns.head] if tables else []
     for number, ((role, about, why), found) in enumerate(blocks.items(), 1):  # those that learn come first
         if role == "learn":
             rows = tables[role, about, why]
-            lines.extend(_row("" if at else str(number), row, widths) for at, row in enumerate(rows))
+            lines.extend(columns.row(row, "" if at else str(number)) for at, row in enumerate(rows))
             if why:
-                lines.append(_wrapped(f"one stride, as they meet: {why}", " " * (_NUMBER + 2), " " * (_NUMBER + 2)))
+                lines.append(wrapped(f"one stride, as they meet: {why}", *[" " * columns.label] * 2))
         else:
             told = {"follow": f"follow the size of {about}", "keep": "keep their size", "stay": "stay"}[role]
             listed = ", ".join(_drawn_together([_name(one) for one in found]))
-            lines.append(_wrapped(f"{told}: {listed}{f' ({why})' if why else ''}", "", "  "))
-    return "\n".join([*lines, *(_wrapped(each, "", "  ") for each in below)])
+            lines.append(wrapped(f"{told}: {listed}{f' ({why})' if why else ''}"))
+    return "\n".join([*lines, *map(wrapped, below)])
 
 
 def page(changes: Sequence[Change], below: Iterable[str]) -> str:
@@ -70,11 +65,6 @@ def _cells(tag: str, style: str, values: Iterable[str]) -> str:
     return "".join(f'<{tag} style="{style}">{value}</{tag}>' for value in values)
 
 
-def shortly(value: float) -> str:
-    """A number of operations."""
-    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,.0f}"
-
-
 def groups(changes: Sequence[Change]) -> dict[tuple[str, str, str], list[Change]]:
     """The places of a plan by what they share, (role, of whom, why): in the order of execution, learned ones first."""
     found: dict[tuple[str, str, str], list[Change]] = {}
@@ -90,21 +80,17 @@ def groups(changes: Sequence[Change]) -> dict[tuple[str, str, str], list[Change]
 
 
 def _name(one: Change) -> str:
-    return one.key or "(model)"
+    return "(model)" * (one.name == "") + one.key
 
 
 def _was(one: Change) -> str:
     strided = max(one.stride) > 1 or one.how == "output"
-    return f"{one.kind} {_size(one.stride)}" if strided else one.kind
+    return f"{one.kind} {size_of(one.stride)}" if strided else one.kind
 
 
 def _sizes(one: Change) -> str:
-    now = "" if one.after in (None, one.before[1]) or one.role == "stay" else f", now {_size(one.after or ())}"
-    return f"{_size(one.before[0])} -> {_size(one.before[1])}{now}"
-
-
-def _size(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
+    now = "" if one.after in (None, one.before[1]) or one.role == "stay" else f", now {size_of(one.after or ())}"
+    return f"{size_of(one.before[0])} -> {size_of(one.before[1])}{now}"
 
 
 def _table(found: Sequence[Change]) -> list[tuple[str, str, str]]:
@@ -114,21 +100,6 @@ def _table(found: Sequence[Change]) -> list[tuple[str, str, str]]:
         alike.setdefault((_was(one), _sizes(one)), []).append(_name(one))
     tied = [(name, *like) for like, names in alike.items() for name in _drawn_together(names)]
     return [(_name(found[0]), _was(found[0]), _sizes(found[0])), *tied]
-
-
-def _row(number: str, row: tuple[str, str, str], widths: tuple[int, int, int]) -> str:
-    """A line of the table; a long name has one of its own."""
-    name, was, sizes = row
-    start = f"{number:>{_NUMBER}}  {name:{widths[0]}}"
-    if len(name) > widths[0]:
-        start += "\n" + " " * (_NUMBER + 2 + widths[0])
-    return f"{start}  {was:{widths[1]}}  {sizes}".rstrip()
-
-
-def _wrapped(words: str, first: str, other: str) -> str:
-    return textwrap.fill(
-        words, WIDTH, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _drawn_together(names: Sequence[str]) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anystride.columns import shortly
 from anystride.convert.agreements import check_plan
 from anystride.convert.change import ROLES, Change
-from anystride.convert.display import page, shortly, text
+from anystride.convert.display import page, text
 from anystride.convert.schema import CHANGE, PLAN, SCHEMA, check_fields, shown
 from anystride.ops.cosine import ROLLOFF, TOLERANCE
 

@@ -18,9 +18,8 @@ from anystride.convert.sites import Site, SiteKey, Survey, is_stride, larger, pa
 from anystride.convert.source import UnwritableError
 from anystride.convert.ties import find_ties
 from anystride.execution import Execution, NeedsDataError, tensors
+from anystride.geometry import axis_names
 from anystride.resample import CHILD
-
-AXES = ("depth", "height", "width")
 
 
 class Planner:
@@ -211,8 +210,7 @@ class Planner:
         count = next((len(site.stride) for key, site in self.sites.items() if key[0] == name), 0)
         if not count:
             raise ValueError(f"axes: {name!r} has no stride; name a layer that has one, or give it to learnable, too")
-        words = AXES[-count:] if count > 1 else ("length",)
-        numbers = {word: number for number, word in enumerate(words)} | {n: n for n in range(count)}
+        numbers = {word: number for number, word in enumerate(axis_names(count))} | {n: n for n in range(count)}
         unknown = [axis for axis in chosen if axis not in numbers]
         if isinstance(chosen, str) or unknown:
             raise ValueError(f"axes: {name!r} has the axes {', '.join(map(str, numbers))}, got {chosen!r}")
