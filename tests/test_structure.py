@@ -11,11 +11,9 @@ import anystride
 
 SOURCE = Path(anystride.__file__).parent
 ROOT = Path(__file__).parents[1]
-CORE = sorted(
-    path
-    for path in SOURCE.rglob("*.py")
-    if "lab" not in path.parts[len(SOURCE.parts) :] and path.name != "__main__.py" and path != SOURCE / "__init__.py"
-)
+OUTSIDE = ["lab/**/*.py", "integrations/*.py", "__main__.py", "__init__.py"]
+CORE = sorted({*SOURCE.rglob("*.py")} - {path for pattern in OUTSIDE for path in SOURCE.glob(pattern)})
+LATE = {("checkpoint", "safetensors"), ("plots", "matplotlib")}  # imported when a file is written, a picture drawn
 PUBLIC = {"functional", "ops.window"}  # what the lab may open besides the names at the top
 
 
@@ -63,7 +61,7 @@ def test_readme_shows_the_same_diagram():
 
 def test_every_core_file_has_a_floor():
     assert all(floor(name_of(path)) >= 0 for path in CORE if name_of(path) != "ops")
-    shown = {name for names in FLOORS for name in names} - {"lab"}
+    shown = {name for names in FLOORS for name in names} - {"integrations", "lab"}
     assert all(any(name_of(path) == name or room(name_of(path)) == name for path in CORE) for name in shown)
 
 
@@ -72,8 +70,8 @@ def test_core_imports_torch_the_standard_library_and_floors_below(path):
     own = name_of(path)
     for module in imports(path):
         top, *rest = module.split(".")
-        if (own, top) == ("checkpoint", "safetensors"):
-            continue  # imported when a file is written or read; a file format is no part of the layer
+        if (own, top) in LATE:
+            continue
         assert top in {"torch", "anystride"} or top in sys.stdlib_module_names, f"{own} imports {module}"
         if top == "anystride" and rest:
             other = ".".join(rest)
@@ -112,6 +110,14 @@ def test_no_forward_is_replaced_on_an_object():
         for node in ast.walk(ast.parse(path.read_text())):
             targets = node.targets if isinstance(node, ast.Assign) else []
             assert not any(isinstance(t, ast.Attribute) and t.attr == "forward" for t in targets), path.name
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "integrations").glob("[a-z]*.py")), ids=name_of)
+def test_an_integration_needs_torch_and_its_library_alone(path):
+    for module in imports(path):
+        top, *rest = module.split(".")
+        assert top in {path.stem, "anystride", "torch"} or top in sys.stdlib_module_names, f"{path.name} imports {module}"
+        assert top != "anystride" or not rest or rest[0] in anystride.__all__, f"{path.name} imports {module}"
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "lab").rglob("*.py")), ids=name_of)

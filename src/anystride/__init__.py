@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anystride.optim import learned_strides, param_groups, regrid_, stride_scalars
     from anystride.parallel import ParallelScales1d, ParallelScales2d, ParallelScales3d
     from anystride.per_example import PerExampleStride1d, PerExampleStride2d, PerExampleStride3d
+    from anystride.plots import plot_strides, plot_windows
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
     from anystride.summary import Summary, summary
@@ -57,6 +58,8 @@ __all__ = [
     "load_",
     "macs",
     "param_groups",
+    "plot_strides",
+    "plot_windows",
     "recalibrate_",
     "regrid_",
     "save",
@@ -75,6 +78,7 @@ _FILES = {
     "optim": ("learned_strides", "param_groups", "regrid_", "stride_scalars"),
     "parallel": ("ParallelScales1d", "ParallelScales2d", "ParallelScales3d"),
     "per_example": ("PerExampleStride1d", "PerExampleStride2d", "PerExampleStride3d"),
+    "plots": ("plot_strides", "plot_windows"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
     "summary": ("Summary", "summary"),
