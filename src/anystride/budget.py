@@ -1,7 +1,7 @@
 """The complexity of a network as a function of its strides: Eq. 6, multiply-accumulates, and a budget for them."""
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -178,6 +178,10 @@ class Budget(nn.Module):
             with torch.no_grad():
                 self.multiplier.copy_((before + self.rate * excess.detach()).clamp_min(0))
         return loss.float()
+
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(self, cost: Tensor) -> Tensor: ...
 
     def extra_repr(self) -> str:
         return f"limit={self.limit:g}, penalty={self.penalty:g}, rate={self.rate:g}"

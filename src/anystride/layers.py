@@ -1,7 +1,7 @@
 """DiffStride as modules: they hold parameters and run the operator."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,33 +30,7 @@ Grid = int | Literal["free", "fixed"]
 
 
 class DiffStrideNd(HasStride):
-    """Downsampling whose stride is a parameter (Algorithm 1); use `DiffStride1d`, `DiffStride2d` or `DiffStride3d`.
-
-    The parameter is float32 whatever the model's dtype. Its value in use is clamped to what the map can take
-    (`window.stride_bounds`), so any optimiser may step it anywhere; see `stride.HasStride`.
-
-    Args:
-        stride: initial stride, at least 1, a number or one per spatial axis.
-        smoothness: R, width of the window's ramp in frequency bins (the paper: 4), one value or one per axis.
-        shared: learn a single stride for all axes.
-        ramp: "outer" (the paper), "inner" (the shapes of a strided convolution), or "cosine" (the same shapes by a
-            short filter, which costs little in any runtime; `smoothness` does not count).
-        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
-        grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
-            most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
-            for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
-        rolloff, tolerance: for "cosine", as in `functional.diffstride`.
-        padding_mode: for "cosine", what lies beyond the border: one of torch's words, or "auto" (the default): with a
-            `convolution`, its map goes on where its input is zero, as under a stride, and any other map is replicated.
-        device: where the parameter is created.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *output_size(spatial)). An axis of length 1 passes.
-
-    Raises:
-        ValueError: an argument is out of range, the stride has become NaN, or the input has another number of axes.
-        TypeError: the input is not floating point.
-    """
+    """What `DiffStride1d`, `DiffStride2d` and `DiffStride3d` share."""
 
     def __init__(
         self,
@@ -103,6 +77,12 @@ class DiffStrideNd(HasStride):
         if exporting() and not torch.compiler.is_dynamo_compiling():  # a compiler answers both with yes
             raise RuntimeError(FOLLOW)
         return outside_graphs(DiffStrideNd._downsample)(self, x, lengths, convolution)
+
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(
+            self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None
+        ) -> Tensor: ...
 
     def _downsample(self, x: Tensor, lengths: Sequence[int] | None, convolution: Any) -> Tensor:
         check_input(x, self.spatial_dims)
@@ -187,7 +167,37 @@ class DiffStrideNd(HasStride):
 
 
 class DiffStride1d(DiffStrideNd):
-    """`DiffStrideNd` for (N, C, L).
+    """Downsampling of (N, C, L) whose stride is a parameter (Algorithm 1).
+
+    The parameter is float32 whatever the model's dtype. Any optimiser may step it anywhere: its value in use stays
+    between 1 and what the map can take, and no call after the step is needed. Give optimisers
+    `anystride.param_groups(model, ...)`, so that it does not decay.
+
+    Args:
+        stride: initial stride, at least 1, a number or one per spatial axis.
+        smoothness: R, width of the window's ramp in frequency bins (the paper: 4), one value or one per axis.
+        shared: learn a single stride for all axes.
+        ramp: "outer" (the paper), "inner" (the shapes of a strided convolution), or "cosine" (the same shapes by a
+            short filter, which costs little in any runtime; `smoothness` does not count).
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
+        grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
+            most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
+            for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
+        rolloff: for "cosine", b in (0, 1]: the window falls from 1 at (1 - b) L / (2 S) to 0 at (1 + b) L / (2 S).
+        tolerance: for "cosine", the share of its kernel that is cut off, from 1e-4 to 0.2, as a root of energy.
+        padding_mode: for "cosine", what lies beyond the border: one of torch's words, or "auto" (the default): with a
+            `convolution`, its map goes on where its input is zero, as under a stride, and any other map is replicated.
+        device: where the parameter is created.
+
+    Attributes:
+        stride: the parameter, of shape (1,); input samples per output sample.
+
+    Shape:
+        (N, C, L) to (N, C, *output_size((L,))). An axis of length 1 passes.
+
+    Raises:
+        ValueError: an argument is out of range, the stride has become NaN, or the input has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> DiffStride1d(stride=2.5)(torch.randn(4, 8, 100)).shape
@@ -198,7 +208,37 @@ class DiffStride1d(DiffStrideNd):
 
 
 class DiffStride2d(DiffStrideNd):
-    """`DiffStrideNd` for (N, C, H, W).
+    """Downsampling of (N, C, H, W) whose stride is a parameter (Algorithm 1).
+
+    The parameter is float32 whatever the model's dtype. Any optimiser may step it anywhere: its value in use stays
+    between 1 and what the map can take, and no call after the step is needed. Give optimisers
+    `anystride.param_groups(model, ...)`, so that it does not decay.
+
+    Args:
+        stride: initial stride, at least 1, a number or one per spatial axis.
+        smoothness: R, width of the window's ramp in frequency bins (the paper: 4), one value or one per axis.
+        shared: learn a single stride for all axes.
+        ramp: "outer" (the paper), "inner" (the shapes of a strided convolution), or "cosine" (the same shapes by a
+            short filter, which costs little in any runtime; `smoothness` does not count).
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
+        grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
+            most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
+            for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
+        rolloff: for "cosine", b in (0, 1]: the window falls from 1 at (1 - b) L / (2 S) to 0 at (1 + b) L / (2 S).
+        tolerance: for "cosine", the share of its kernel that is cut off, from 1e-4 to 0.2, as a root of energy.
+        padding_mode: for "cosine", what lies beyond the border: one of torch's words, or "auto" (the default): with a
+            `convolution`, its map goes on where its input is zero, as under a stride, and any other map is replicated.
+        device: where the parameter is created.
+
+    Attributes:
+        stride: the parameter, of shape (2,), or (1,) where `shared`; input samples per output sample.
+
+    Shape:
+        (N, C, H, W) to (N, C, *output_size((H, W))). An axis of length 1 passes.
+
+    Raises:
+        ValueError: an argument is out of range, the stride has become NaN, or the input has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> pool = DiffStride2d(stride=2.0)
@@ -212,7 +252,37 @@ class DiffStride2d(DiffStrideNd):
 
 
 class DiffStride3d(DiffStrideNd):
-    """`DiffStrideNd` for (N, C, D, H, W).
+    """Downsampling of (N, C, D, H, W) whose stride is a parameter (Algorithm 1).
+
+    The parameter is float32 whatever the model's dtype. Any optimiser may step it anywhere: its value in use stays
+    between 1 and what the map can take, and no call after the step is needed. Give optimisers
+    `anystride.param_groups(model, ...)`, so that it does not decay.
+
+    Args:
+        stride: initial stride, at least 1, a number or one per spatial axis.
+        smoothness: R, width of the window's ramp in frequency bins (the paper: 4), one value or one per axis.
+        shared: learn a single stride for all axes.
+        ramp: "outer" (the paper), "inner" (the shapes of a strided convolution), or "cosine" (the same shapes by a
+            short filter, which costs little in any runtime; `smoothness` does not count).
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" is the authors' release.
+        grid: how output sizes follow the stride. "free": at once. A whole number n: rounded up to a multiple of n (at
+            most to L), so that fewer sizes occur. "fixed": the size that the stride gives at the first call stays,
+            for each input size, until `anystride.regrid_`, and the layer can be compiled with its network.
+        rolloff: for "cosine", b in (0, 1]: the window falls from 1 at (1 - b) L / (2 S) to 0 at (1 + b) L / (2 S).
+        tolerance: for "cosine", the share of its kernel that is cut off, from 1e-4 to 0.2, as a root of energy.
+        padding_mode: for "cosine", what lies beyond the border: one of torch's words, or "auto" (the default): with a
+            `convolution`, its map goes on where its input is zero, as under a stride, and any other map is replicated.
+        device: where the parameter is created.
+
+    Attributes:
+        stride: the parameter, of shape (3,), or (1,) where `shared`; input samples per output sample.
+
+    Shape:
+        (N, C, D, H, W) to (N, C, *output_size((D, H, W))). An axis of length 1 passes.
+
+    Raises:
+        ValueError: an argument is out of range, the stride has become NaN, or the input has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> DiffStride3d(stride=2.0, ramp="inner", shared=True)(torch.randn(2, 8, 8, 16, 16)).shape

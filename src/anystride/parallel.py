@@ -1,7 +1,7 @@
 """Branches at scales of their own: what the paper's conclusion names first among adaptive architectures."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +15,7 @@ COMBINE = ("sum", "concatenate")
 
 
 class ParallelScalesNd(nn.Module):
-    """Branches that each work at a learned stride; use `ParallelScales1d`, `ParallelScales2d` or `ParallelScales3d`.
-
-    Each branch is given the map at a stride of its own, and what it makes of it goes back up through the same window
-    (`SpectralUpsample2d(follows=...)`) to the size that the map had. A branch at stride 2 sees twice as far with the
-    same kernel, at a quarter of the multiply-accumulates in two dimensions. Each stride receives its gradient, is
-    counted by `macs` and bounded by `Budget`, like that of any other layer.
-
-    Args:
-        branches: modules that keep the spatial size, one per scale; for a sum, all with as many channels.
-        strides: where the stride of each branch starts, at least 1: a number, or one per spatial axis.
-        combine: "sum", or "concatenate" along the channels.
-        ramp: as of `DiffStride2d`.
-        pool: further arguments of `DiffStride2d` and its like, for all branches.
-
-    Shape:
-        (N, C, *spatial) to (N, C', *spatial).
-
-    Raises:
-        ValueError: an argument is out of range, there is not one stride per branch, or a branch changes the size.
-
-    Attributes:
-        branches, pools, ups: of each branch, the module, its learned stride, and its way back up.
-    """
+    """What `ParallelScales1d`, `ParallelScales2d` and `ParallelScales3d` share."""
 
     spatial_dims: ClassVar[int]
     _pool: ClassVar[type[DiffStrideNd]]
@@ -77,12 +55,37 @@ class ParallelScalesNd(nn.Module):
             found.append(up(y, x))
         return torch.stack(found).sum(0) if self.combine == "sum" else torch.cat(found, dim=1)
 
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(self, x: Tensor) -> Tensor: ...
+
     def extra_repr(self) -> str:
         return f"combine={self.combine!r}"
 
 
 class ParallelScales1d(ParallelScalesNd):
-    """`ParallelScalesNd` for (N, C, L).
+    """Branches that each work on (N, C, L) at a learned stride.
+
+    Each branch is given the map at a stride of its own, and what it makes of it goes back up through the same window
+    (`SpectralUpsample2d(follows=...)`) to the size that the map had. A branch at stride 2 sees twice as far with the
+    same kernel, at a quarter of the multiply-accumulates in two dimensions. Each stride receives its gradient, is
+    counted by `macs` and bounded by `Budget`, like that of any other layer.
+
+    Args:
+        branches: modules that keep the spatial size, one per scale; for a sum, all with as many channels.
+        strides: where the stride of each branch starts, at least 1: a number, or one per spatial axis.
+        combine: "sum", or "concatenate" along the channels.
+        ramp: as of `DiffStride2d`.
+        pool: further arguments of `DiffStride2d` and its like, for all branches.
+
+    Shape:
+        (N, C, L) to (N, C', L).
+
+    Raises:
+        ValueError: an argument is out of range, there is not one stride per branch, or a branch changes the size.
+
+    Attributes:
+        branches, pools, ups: of each branch, the module, its learned stride, and its way back up.
 
     Example:
         >>> scales = ParallelScales1d([nn.Conv1d(8, 8, 3, padding=1) for _ in range(2)], strides=(1.0, 4.0))
@@ -95,7 +98,28 @@ class ParallelScales1d(ParallelScalesNd):
 
 
 class ParallelScales2d(ParallelScalesNd):
-    """`ParallelScalesNd` for (N, C, H, W).
+    """Branches that each work on (N, C, H, W) at a learned stride.
+
+    Each branch is given the map at a stride of its own, and what it makes of it goes back up through the same window
+    (`SpectralUpsample2d(follows=...)`) to the size that the map had. A branch at stride 2 sees twice as far with the
+    same kernel, at a quarter of the multiply-accumulates in two dimensions. Each stride receives its gradient, is
+    counted by `macs` and bounded by `Budget`, like that of any other layer.
+
+    Args:
+        branches: modules that keep the spatial size, one per scale; for a sum, all with as many channels.
+        strides: where the stride of each branch starts, at least 1: a number, or one per spatial axis.
+        combine: "sum", or "concatenate" along the channels.
+        ramp: as of `DiffStride2d`.
+        pool: further arguments of `DiffStride2d` and its like, for all branches.
+
+    Shape:
+        (N, C, H, W) to (N, C', H, W).
+
+    Raises:
+        ValueError: an argument is out of range, there is not one stride per branch, or a branch changes the size.
+
+    Attributes:
+        branches, pools, ups: of each branch, the module, its learned stride, and its way back up.
 
     Example:
         >>> branches = [nn.Conv2d(16, 8, 3, padding=1) for _ in range(3)]
@@ -109,7 +133,28 @@ class ParallelScales2d(ParallelScalesNd):
 
 
 class ParallelScales3d(ParallelScalesNd):
-    """`ParallelScalesNd` for (N, C, D, H, W).
+    """Branches that each work on (N, C, D, H, W) at a learned stride.
+
+    Each branch is given the map at a stride of its own, and what it makes of it goes back up through the same window
+    (`SpectralUpsample2d(follows=...)`) to the size that the map had. A branch at stride 2 sees twice as far with the
+    same kernel, at a quarter of the multiply-accumulates in two dimensions. Each stride receives its gradient, is
+    counted by `macs` and bounded by `Budget`, like that of any other layer.
+
+    Args:
+        branches: modules that keep the spatial size, one per scale; for a sum, all with as many channels.
+        strides: where the stride of each branch starts, at least 1: a number, or one per spatial axis.
+        combine: "sum", or "concatenate" along the channels.
+        ramp: as of `DiffStride2d`.
+        pool: further arguments of `DiffStride2d` and its like, for all branches.
+
+    Shape:
+        (N, C, D, H, W) to (N, C', D, H, W).
+
+    Raises:
+        ValueError: an argument is out of range, there is not one stride per branch, or a branch changes the size.
+
+    Attributes:
+        branches, pools, ups: of each branch, the module, its learned stride, and its way back up.
 
     Example:
         >>> scales = ParallelScales3d([nn.Conv3d(4, 4, 3, padding=1) for _ in range(2)], strides=(1.5, (1.0, 2.0, 2.0)))

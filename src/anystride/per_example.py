@@ -1,7 +1,7 @@
 """A stride for each example, predicted from the example: what the paper's conclusion names last as future work."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,37 +15,7 @@ ROUNDING = 1e-6
 
 
 class PerExampleStrideNd(nn.Module):
-    """Downsampling whose stride follows from the example; use `PerExampleStride1d` to `PerExampleStride3d`.
-
-    A small network, the head, looks at the map and gives one number per example, or one per spatial axis, which a
-    sigmoid brings between `least` and `most`, in equal ratios. The window of Eq. 3, with its ramp within the band
-    (`ramp="inner"`), then stands at each example's own stride, on one common grid: that of the stride `least`. So a
-    batch stays a batch, sizes stand still, and the network compiles to one static graph. The head receives its gradient
-    through the ramp.
-
-    An example's spectrum ends where its window does, so that its map also fits, without loss, on a grid of its own of
-    ceil(L / S) samples. There is the saving: `body`, the network that comes next, runs on small maps where an example
-    allows it, and on large ones where it needs them. Examples of one size run together, and what comes out has their
-    order. What a body makes of an example does not depend on the others of its batch, but in training mode by batch
-    normalisation, whose statistics are then those of the examples of one size.
-
-    Args:
-        head: a module that turns (N, C, *spatial) into (N, 1) or (N, axes), any real numbers.
-        least, most: the range of strides, 1 <= least < most.
-        smoothness: R, width of the window's ramp in bins; at most a third of L / S counts.
-        body: what runs on each example's own grid: a module that turns (n, C, *size) of any size into tensors of one
-            shape but for the first dimension, such as a network that ends in global pooling. None for maps on the
-            common grid.
-        multiple: own grids are rounded up to a multiple of this, so that fewer sizes occur.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *grid), with ceil(L / least) samples per axis; or to what `body` gives.
-
-    Raises:
-        ValueError: an argument is out of range, the head gives another shape or no finite numbers, or the input has
-            another number of axes.
-        TypeError: the input is not floating point.
-    """
+    """What `PerExampleStride1d`, `PerExampleStride2d` and `PerExampleStride3d` share."""
 
     spatial_dims: ClassVar[int]
 
@@ -121,6 +91,10 @@ class PerExampleStrideNd(nn.Module):
         result: Tensor = torch.cat(found)[back] if found else self.body(x)
         return result
 
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(self, x: Tensor, strides: Tensor | None = None) -> Tensor: ...
+
     def _downsample(self, x: Tensor, strides: Tensor, sizes: Sequence[int]) -> Tensor:
         """Each example at its own stride, on one grid of so many samples per axis."""
         for axis, h in enumerate(sizes):
@@ -163,7 +137,36 @@ def _long(x: Tensor, axis: int, h: int, edge: Tensor, smoothness: float) -> Tens
 
 
 class PerExampleStride1d(PerExampleStrideNd):
-    """`PerExampleStrideNd` for (N, C, L).
+    """Downsampling of (N, C, L) whose stride follows from the example.
+
+    A small network, the head, looks at the map and gives one number per example, or one per spatial axis, which a
+    sigmoid brings between `least` and `most`, in equal ratios. The window of Eq. 3, with its ramp within the band
+    (`ramp="inner"`), then stands at each example's own stride, on one common grid: that of the stride `least`. So a
+    batch stays a batch, sizes stand still, and the network compiles to one static graph. The head receives its gradient
+    through the ramp.
+
+    An example's spectrum ends where its window does, so that its map also fits, without loss, on a grid of its own of
+    ceil(L / S) samples. There is the saving: `body`, the network that comes next, runs on small maps where an example
+    allows it, and on large ones where it needs them. Examples of one size run together, and what comes out has their
+    order. What a body makes of an example does not depend on the others of its batch, but in training mode by batch
+    normalisation, whose statistics are then those of the examples of one size.
+
+    Args:
+        head: a module that turns (N, C, L) into (N, 1) or (N, axes), any real numbers.
+        least, most: the range of strides, 1 <= least < most.
+        smoothness: R, width of the window's ramp in bins; at most a third of L / S counts.
+        body: what runs on each example's own grid: a module that turns (n, C, *size) of any size into tensors of one
+            shape but for the first dimension, such as a network that ends in global pooling. None for maps on the
+            common grid.
+        multiple: own grids are rounded up to a multiple of this, so that fewer sizes occur.
+
+    Shape:
+        (N, C, L) to (N, C, *grid), with ceil(L / least) samples per axis; or to what `body` gives.
+
+    Raises:
+        ValueError: an argument is out of range, the head gives another shape or no finite numbers, or the input has
+            another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> head = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 1))
@@ -175,7 +178,36 @@ class PerExampleStride1d(PerExampleStrideNd):
 
 
 class PerExampleStride2d(PerExampleStrideNd):
-    """`PerExampleStrideNd` for (N, C, H, W).
+    """Downsampling of (N, C, H, W) whose stride follows from the example.
+
+    A small network, the head, looks at the map and gives one number per example, or one per spatial axis, which a
+    sigmoid brings between `least` and `most`, in equal ratios. The window of Eq. 3, with its ramp within the band
+    (`ramp="inner"`), then stands at each example's own stride, on one common grid: that of the stride `least`. So a
+    batch stays a batch, sizes stand still, and the network compiles to one static graph. The head receives its gradient
+    through the ramp.
+
+    An example's spectrum ends where its window does, so that its map also fits, without loss, on a grid of its own of
+    ceil(L / S) samples. There is the saving: `body`, the network that comes next, runs on small maps where an example
+    allows it, and on large ones where it needs them. Examples of one size run together, and what comes out has their
+    order. What a body makes of an example does not depend on the others of its batch, but in training mode by batch
+    normalisation, whose statistics are then those of the examples of one size.
+
+    Args:
+        head: a module that turns (N, C, H, W) into (N, 1) or (N, axes), any real numbers.
+        least, most: the range of strides, 1 <= least < most.
+        smoothness: R, width of the window's ramp in bins; at most a third of L / S counts.
+        body: what runs on each example's own grid: a module that turns (n, C, *size) of any size into tensors of one
+            shape but for the first dimension, such as a network that ends in global pooling. None for maps on the
+            common grid.
+        multiple: own grids are rounded up to a multiple of this, so that fewer sizes occur.
+
+    Shape:
+        (N, C, H, W) to (N, C, *grid), with ceil(L / least) samples per axis; or to what `body` gives.
+
+    Raises:
+        ValueError: an argument is out of range, the head gives another shape or no finite numbers, or the input has
+            another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
@@ -191,7 +223,36 @@ class PerExampleStride2d(PerExampleStrideNd):
 
 
 class PerExampleStride3d(PerExampleStrideNd):
-    """`PerExampleStrideNd` for (N, C, D, H, W).
+    """Downsampling of (N, C, D, H, W) whose stride follows from the example.
+
+    A small network, the head, looks at the map and gives one number per example, or one per spatial axis, which a
+    sigmoid brings between `least` and `most`, in equal ratios. The window of Eq. 3, with its ramp within the band
+    (`ramp="inner"`), then stands at each example's own stride, on one common grid: that of the stride `least`. So a
+    batch stays a batch, sizes stand still, and the network compiles to one static graph. The head receives its gradient
+    through the ramp.
+
+    An example's spectrum ends where its window does, so that its map also fits, without loss, on a grid of its own of
+    ceil(L / S) samples. There is the saving: `body`, the network that comes next, runs on small maps where an example
+    allows it, and on large ones where it needs them. Examples of one size run together, and what comes out has their
+    order. What a body makes of an example does not depend on the others of its batch, but in training mode by batch
+    normalisation, whose statistics are then those of the examples of one size.
+
+    Args:
+        head: a module that turns (N, C, D, H, W) into (N, 1) or (N, axes), any real numbers.
+        least, most: the range of strides, 1 <= least < most.
+        smoothness: R, width of the window's ramp in bins; at most a third of L / S counts.
+        body: what runs on each example's own grid: a module that turns (n, C, *size) of any size into tensors of one
+            shape but for the first dimension, such as a network that ends in global pooling. None for maps on the
+            common grid.
+        multiple: own grids are rounded up to a multiple of this, so that fewer sizes occur.
+
+    Shape:
+        (N, C, D, H, W) to (N, C, *grid), with ceil(L / least) samples per axis; or to what `body` gives.
+
+    Raises:
+        ValueError: an argument is out of range, the head gives another shape or no finite numbers, or the input has
+            another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> head = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 1))

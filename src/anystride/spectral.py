@@ -1,7 +1,7 @@
 """Spectral pooling as modules."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -13,21 +13,7 @@ from anystride.ops.axes import NORMS, SpectralAxis
 
 
 class SpectralPoolNd(nn.Module):
-    """Spectral pooling (section 2.3); use `SpectralPool1d`, `SpectralPool2d` or `SpectralPool3d`.
-
-    Args:
-        stride: S >= 1, fixed, a number or one per spatial axis; the output has max(1, floor(L / S)) samples.
-        output_size: the output's spatial size instead, a number or one per spatial axis.
-        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *output_size(spatial)).
-
-    Raises:
-        ValueError: not exactly one of `stride` and `output_size` is given, an argument is out of range, or the input
-            has another number of axes.
-        TypeError: the input is not floating point.
-    """
+    """What `SpectralPool1d`, `SpectralPool2d` and `SpectralPool3d` share."""
 
     spatial_dims: ClassVar[int]
 
@@ -58,6 +44,12 @@ class SpectralPoolNd(nn.Module):
             return resample(x, axes)
         return resample(x, axes, None, kernel, convolution.weight, convolution.bias)
 
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(
+            self, x: Tensor, lengths: Sequence[int] | None = None, convolution: nn.Module | None = None
+        ) -> Tensor: ...
+
     @property
     def keeps_constants(self) -> bool:
         """Whether a constant map stays that constant."""
@@ -82,7 +74,20 @@ class SpectralPoolNd(nn.Module):
 
 
 class SpectralPool1d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, L).
+    """Spectral pooling (section 2.3) of (N, C, L) at a fixed stride.
+
+    Args:
+        stride: S >= 1, fixed, a number or one per spatial axis; the output has max(1, floor(L / S)) samples.
+        output_size: the output's spatial size instead, a number or one per spatial axis.
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
+
+    Shape:
+        (N, C, L) to (N, C, *output_size((L,))).
+
+    Raises:
+        ValueError: not exactly one of `stride` and `output_size` is given, an argument is out of range, or the input
+            has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> import torch
@@ -94,7 +99,20 @@ class SpectralPool1d(SpectralPoolNd):
 
 
 class SpectralPool2d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, H, W).
+    """Spectral pooling (section 2.3) of (N, C, H, W) at a fixed stride.
+
+    Args:
+        stride: S >= 1, fixed, a number or one per spatial axis; the output has max(1, floor(L / S)) samples.
+        output_size: the output's spatial size instead, a number or one per spatial axis.
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
+
+    Shape:
+        (N, C, H, W) to (N, C, *output_size((H, W))).
+
+    Raises:
+        ValueError: not exactly one of `stride` and `output_size` is given, an argument is out of range, or the input
+            has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> import torch
@@ -106,7 +124,20 @@ class SpectralPool2d(SpectralPoolNd):
 
 
 class SpectralPool3d(SpectralPoolNd):
-    """`SpectralPoolNd` for (N, C, D, H, W).
+    """Spectral pooling (section 2.3) of (N, C, D, H, W) at a fixed stride.
+
+    Args:
+        stride: S >= 1, fixed, a number or one per spatial axis; the output has max(1, floor(L / S)) samples.
+        output_size: the output's spatial size instead, a number or one per spatial axis.
+        norm: gain; "forward" keeps constants, "ortho" is Eq. 1 to the letter, "backward" leaves transforms unscaled.
+
+    Shape:
+        (N, C, D, H, W) to (N, C, *output_size((D, H, W))).
+
+    Raises:
+        ValueError: not exactly one of `stride` and `output_size` is given, an argument is out of range, or the input
+            has another number of axes.
+        TypeError: the input is not floating point.
 
     Example:
         >>> import torch

@@ -1,7 +1,7 @@
 """The way back up: maps are enlarged in the frequency domain."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,33 +15,7 @@ from anystride.ops.axes import NORMS, Axis, LearnedAxis, SpectralAxis, Transpose
 
 
 class SpectralUpsampleNd(nn.Module):
-    """Enlarging a map in the frequency domain; use `SpectralUpsample1d`, `SpectralUpsample2d` or `SpectralUpsample3d`.
-
-    All frequencies of the map pass and those that only the larger map can hold are zero: the way back from spectral
-    pooling (section 2.3), whose adjoint this is up to the gain. With odd sizes, pooling it again gives the map back;
-    with an even size all of it but half of its highest frequency.
-
-    With `follows=pool` the way back goes through the window of a learned layer, at the stride that it has now: the
-    adjoint of `pool` up to the gain, and with `norm="ortho"` exactly. (With "forward" the "cosine" ramp has a gain per
-    sample, so that constants stay constants.) What the window attenuates on the way down it attenuates on the way up,
-    and the stride receives its gradient from both.
-
-    Args:
-        scale_factor: the output has floor(scale_factor * L) samples per axis, a number of at least 1 or one per axis.
-        output_size: the output's spatial size instead, a number or one per axis.
-        follows: a learned layer instead. It stays a module of its own, and a child of this one.
-        norm: gain, as of `SpectralPool2d`; with `follows`, that of the layer.
-
-    Where no size is given, each call needs one: `up(x, skip)` enlarges to the size of the map `skip`.
-
-    Shape:
-        (N, C, *spatial) to (N, C, *size).
-
-    Raises:
-        ValueError: more than one of `scale_factor`, `output_size` and `follows` is given, an argument is out of range,
-            the call does not say to which size, or says another one than `follows` comes from.
-        TypeError: the input is not floating point.
-    """
+    """What `SpectralUpsample1d`, `SpectralUpsample2d` and `SpectralUpsample3d` share."""
 
     spatial_dims: ClassVar[int]
 
@@ -83,6 +57,10 @@ class SpectralUpsampleNd(nn.Module):
         if exporting() and not torch.compiler.is_dynamo_compiling():
             raise RuntimeError(FOLLOW)
         return outside_graphs(SpectralUpsampleNd._enlarge)(self, x, like)
+
+    if TYPE_CHECKING:  # nn.Module's has no types
+
+        def __call__(self, x: Tensor, like: Tensor | Sequence[int] | None = None) -> Tensor: ...
 
     def _enlarge(self, x: Tensor, like: Any) -> Tensor:
         check_input(x, self.spatial_dims)
@@ -140,7 +118,32 @@ class SpectralUpsampleNd(nn.Module):
 
 
 class SpectralUpsample1d(SpectralUpsampleNd):
-    """`SpectralUpsampleNd` for (N, C, L).
+    """Enlarges (N, C, L) by its frequencies.
+
+    All frequencies of the map pass and those that only the larger map can hold are zero: the way back from spectral
+    pooling (section 2.3), whose adjoint this is up to the gain. With odd sizes, pooling it again gives the map back;
+    with an even size all of it but half of its highest frequency.
+
+    With `follows=pool` the way back goes through the window of a learned layer, at the stride that it has now: the
+    adjoint of `pool` up to the gain, and with `norm="ortho"` exactly. (With "forward" the "cosine" ramp has a gain per
+    sample, so that constants stay constants.) What the window attenuates on the way down it attenuates on the way up,
+    and the stride receives its gradient from both.
+
+    Args:
+        scale_factor: the output has floor(scale_factor * L) samples per axis, a number of at least 1 or one per axis.
+        output_size: the output's spatial size instead, a number or one per axis.
+        follows: a learned layer instead. It stays a module of its own, and a child of this one.
+        norm: gain, as of `SpectralPool2d`; with `follows`, that of the layer.
+
+    Where no size is given, each call needs one: `up(x, skip)` enlarges to the size of the map `skip`.
+
+    Shape:
+        (N, C, L) to (N, C, *size).
+
+    Raises:
+        ValueError: more than one of `scale_factor`, `output_size` and `follows` is given, an argument is out of range,
+            the call does not say to which size, or says another one than `follows` comes from.
+        TypeError: the input is not floating point.
 
     Example:
         >>> SpectralUpsample1d(scale_factor=2.5)(torch.randn(4, 8, 40)).shape
@@ -151,7 +154,32 @@ class SpectralUpsample1d(SpectralUpsampleNd):
 
 
 class SpectralUpsample2d(SpectralUpsampleNd):
-    """`SpectralUpsampleNd` for (N, C, H, W).
+    """Enlarges (N, C, H, W) by its frequencies.
+
+    All frequencies of the map pass and those that only the larger map can hold are zero: the way back from spectral
+    pooling (section 2.3), whose adjoint this is up to the gain. With odd sizes, pooling it again gives the map back;
+    with an even size all of it but half of its highest frequency.
+
+    With `follows=pool` the way back goes through the window of a learned layer, at the stride that it has now: the
+    adjoint of `pool` up to the gain, and with `norm="ortho"` exactly. (With "forward" the "cosine" ramp has a gain per
+    sample, so that constants stay constants.) What the window attenuates on the way down it attenuates on the way up,
+    and the stride receives its gradient from both.
+
+    Args:
+        scale_factor: the output has floor(scale_factor * L) samples per axis, a number of at least 1 or one per axis.
+        output_size: the output's spatial size instead, a number or one per axis.
+        follows: a learned layer instead. It stays a module of its own, and a child of this one.
+        norm: gain, as of `SpectralPool2d`; with `follows`, that of the layer.
+
+    Where no size is given, each call needs one: `up(x, skip)` enlarges to the size of the map `skip`.
+
+    Shape:
+        (N, C, H, W) to (N, C, *size).
+
+    Raises:
+        ValueError: more than one of `scale_factor`, `output_size` and `follows` is given, an argument is out of range,
+            the call does not say to which size, or says another one than `follows` comes from.
+        TypeError: the input is not floating point.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -166,7 +194,32 @@ class SpectralUpsample2d(SpectralUpsampleNd):
 
 
 class SpectralUpsample3d(SpectralUpsampleNd):
-    """`SpectralUpsampleNd` for (N, C, D, H, W).
+    """Enlarges (N, C, D, H, W) by its frequencies.
+
+    All frequencies of the map pass and those that only the larger map can hold are zero: the way back from spectral
+    pooling (section 2.3), whose adjoint this is up to the gain. With odd sizes, pooling it again gives the map back;
+    with an even size all of it but half of its highest frequency.
+
+    With `follows=pool` the way back goes through the window of a learned layer, at the stride that it has now: the
+    adjoint of `pool` up to the gain, and with `norm="ortho"` exactly. (With "forward" the "cosine" ramp has a gain per
+    sample, so that constants stay constants.) What the window attenuates on the way down it attenuates on the way up,
+    and the stride receives its gradient from both.
+
+    Args:
+        scale_factor: the output has floor(scale_factor * L) samples per axis, a number of at least 1 or one per axis.
+        output_size: the output's spatial size instead, a number or one per axis.
+        follows: a learned layer instead. It stays a module of its own, and a child of this one.
+        norm: gain, as of `SpectralPool2d`; with `follows`, that of the layer.
+
+    Where no size is given, each call needs one: `up(x, skip)` enlarges to the size of the map `skip`.
+
+    Shape:
+        (N, C, D, H, W) to (N, C, *size).
+
+    Raises:
+        ValueError: more than one of `scale_factor`, `output_size` and `follows` is given, an argument is out of range,
+            the call does not say to which size, or says another one than `follows` comes from.
+        TypeError: the input is not floating point.
 
     Example:
         >>> SpectralUpsample3d(scale_factor=(1.0, 2.0, 2.0))(torch.randn(2, 8, 8, 16, 16)).shape
