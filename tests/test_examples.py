@@ -28,7 +28,7 @@ def test_budget(capsys):
     assert result["ONNX Runtime"][0] == pytest.approx(result["frozen"][0], abs=0.005)
     assert difference < 1e-4
     shown = capsys.readouterr().out
-    assert "tied with layer2.0.conv1" in shown
+    assert "layer2.0.downsample.0" in shown
     assert "budget: half of it" in shown
 
 

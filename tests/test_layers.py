@@ -33,6 +33,7 @@ def class_of_optimisers():
     ]
 
 
+@pytest.mark.filterwarnings("ignore:AdamW decays learned strides")
 @pytest.mark.parametrize("make", class_of_optimisers(), ids=["momentum", "huge", "adamw"])
 @pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 @pytest.mark.parametrize("sign", [1, -1])

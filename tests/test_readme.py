@@ -21,7 +21,7 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
     list(
         zip(
             re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL),
-            ("tied with layer2.0.conv1", "1.stride"),
+            ("layer2.0.downsample.0", "1.stride"),
             strict=True,
         )
     ),
