@@ -1,0 +1,48 @@
+"""How Sphinx makes the site: `make docs`."""
+
+import importlib.metadata
+from pathlib import Path
+
+import tomllib
+
+ROOT = Path(__file__).parents[1]
+METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+project = "anystride"
+author = copyright = "The anystride developers"
+release = version = importlib.metadata.version("anystride")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "pictures/*.py"]
+suppress_warnings = ["myst.header"]
+
+# Pages are Markdown; those of docs/tutorials are run, and show what they print and draw.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+nb_execution_mode = "cache"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_typehints = "none"  # docstrings say it in words
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "exclude-members": "training, spatial_dims"}
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = f"anystride {release}"
+html_theme_options = {
+    "source_repository": METADATA["urls"]["Source"],
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+html_static_path: list[str] = []
