@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick lint bench setup clean
+.PHONY: demo test quick lint bench docs setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -24,14 +24,17 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/anystride bench $(ARGS)
 
+docs: $(READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "anystride needs Python 3.10 or later, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[paper,cluster,export,zoo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[paper,cluster,export,zoo,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist
+	rm -rf docs/_build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist

@@ -2,13 +2,9 @@
 
 import importlib.metadata
 import re
-from pathlib import Path
 from typing import Any
 
-import tomllib
-
-ROOT = Path(__file__).parents[1]
-METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+URLS = dict(line.split(", ") for line in importlib.metadata.metadata("anystride").get_all("Project-URL"))
 
 project = "anystride"
 author = copyright = "The anystride developers"
@@ -47,7 +43,7 @@ default_role = "code"
 html_theme = "furo"
 html_title = f"anystride {release}"
 html_theme_options = {
-    "source_repository": METADATA["urls"]["Source"],
+    "source_repository": URLS["Source"],
     "source_branch": "main",
     "source_directory": "docs/",
 }
@@ -63,9 +59,7 @@ def _linked(app: object, name: str, source: list[str]) -> None:
     """Files outside of this folder are those of the repository; pictures come along."""
     outside = r"\]\((?:\.\./)+(?!docs/)([^)#]+?)(?<!\.png)(?<!\.gif)\)"
     source[0] = (
-        re.sub(outside, rf"]({METADATA['urls']['Source']}/blob/main/\1)", source[0])
-        if "tutorials" not in name
-        else source[0]
+        re.sub(outside, rf"]({URLS['Source']}/blob/main/\1)", source[0]) if "tutorials" not in name else source[0]
     )
 
 

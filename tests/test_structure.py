@@ -55,10 +55,6 @@ def room(name):
     return name.partition(".")[0]
 
 
-def test_readme_shows_the_same_diagram():
-    assert diagram("README.md") == diagram("CONTRIBUTING.md")
-
-
 def test_every_core_file_has_a_floor():
     assert all(floor(name_of(path)) >= 0 for path in CORE if name_of(path) != "ops")
     shown = {name for names in FLOORS for name in names} - {"integrations", "lab"}
