@@ -32,7 +32,8 @@ def test_type_checkers_see_what_is_imported():
 
 
 def test_nothing_is_imported_before_it_is_used():
-    assert fresh("import sys, anystride; print('torch' in sys.modules, anystride.__version__)") == "False 0.1.0"
+    told = fresh("import sys, anystride; print('torch' in sys.modules, anystride.__version__)")
+    assert told == f"False {anystride.__version__}"
 
 
 @pytest.mark.parametrize("name", anystride.__all__)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anystride.summary import Summary, summary
     from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Budget",
