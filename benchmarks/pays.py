@@ -39,6 +39,8 @@ SHORT = ((3, 2, 3), (2, 2, 2), (1, 2, 2))
 GRIDS = (
     ("table3", "cifar10-jpeg"),
     ("figure4", "cifar10-jpeg"),
+    ("table-a3", "cifar10-jpeg"),
+    ("table-a5", "cifar10-jpeg"),
     ("table1", "spoken-digits"),
     ("table2", "spoken-digits"),
     ("table-a7", "spoken-digits"),
