@@ -22,7 +22,7 @@ efficientnet-pytorch
 COLUMNS = """places | learn | tied | follow | keep | stay | MACs | ONNX | result |
 |---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|"""
 FIELD = """
-# The field
+## The field
 
 Other networks that people use, as `python benchmarks/field.py` converted them: from libraries, as small as their
 configuration allows, and in our own words after public definitions. Beyond the checks above, looking (`macs`, a dry
@@ -74,8 +74,10 @@ def _short(reason: str) -> str:
 
 
 def _table(title: str, part: Rows) -> str:
-    """One section: a row per network, its reasons folded away."""
-    text = f"\n## {title}\n\n| family | network | input | {COLUMNS}\n"
+    """One section, folded: a row per network, its reasons folded away."""
+    good = sum(map(passed, part.values()))
+    text = f"\n<details>\n<summary>{title or 'others'}: {good} of {len(part)} pass</summary>\n\n"
+    text += f"| family | network | input | {COLUMNS}\n"
     for row, r in sorted(part.items(), key=lambda item: (item[1].get("family", ""), item[0])):
         roles = [str(r["roles"][role]) if "roles" in r else "" for role in ROLES]
         ratio = f"{r['macs'][1] / max(r['macs'][0], 1):.2f}" if r.get("macs") else ""
@@ -87,11 +89,41 @@ def _table(title: str, part: Rows) -> str:
         cells = [r.get("family", ""), row.split(":")[-1], sizes, str(r.get("places", "")), *roles, ratio,
                  onnx.split(":")[0] if fine(onnx) else "fails" if onnx else "", result]  # fmt: skip
         text += "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |\n"
-    return text
+    return text + "\n</details>\n"
 
 
-def zoo_page(results: dict[str, Any]) -> str:
-    """The part of benchmarks/zoo.py."""
+LIBRARIES = {"smp": "segmentation_models_pytorch", "monai": "MONAI, three-dimensional", "": "others"}
+KINDS = {  # families of benchmarks/field.py that are no library
+    "boxes": "detectors, own words",
+    "classifier": "classifiers, own words",
+    "dense": "segmentation, own words",
+    "enlarged": "super-resolution, own words",
+    "map": "maps, own words",
+    "scalar": "regressors, own words",
+    "sequence": "sequences, own words",
+}
+
+
+def summary(zoo: dict[str, Any], field: dict[str, Any]) -> str:
+    """What a reader wants first: library by library, how many networks learn, have nothing to learn, and fail."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row, record in zoo["rows"].items():
+        key = row.partition(":")[0]
+        found.setdefault(LIBRARIES.get(key, key), []).append(record)
+    for record in field["rows"].values():
+        key = record.get("family", "")
+        if "plain" not in record:
+            found.setdefault(KINDS.get(key, LIBRARIES.get(key, key)), []).append(record)
+    lines = ["| networks of | tried | pass | nothing to learn | fail |", "|---|--:|--:|--:|--:|"]
+    for name, records in sorted(found.items(), key=lambda item: -len(item[1])):
+        good = sum(map(passed, records))
+        bad = sum(any(not fine(result) for result in record["checks"].values()) for record in records)
+        lines.append(f"| {name} | {len(records)} | {good} | {len(records) - good - bad} | {bad} |")
+    return "\n".join(lines)
+
+
+def zoo_page(results: dict[str, Any], field: dict[str, Any]) -> str:
+    """The part of benchmarks/zoo.py, and the head of the page."""
     rows: Rows = results["rows"]
     primary = listed()
     timm = {row: r for row, r in rows.items() if row.startswith("timm:") and primary.get(row)}
@@ -105,17 +137,13 @@ def zoo_page(results: dict[str, Any]) -> str:
     share = 100 * len(good) / max(len(relevant), 1)
     text = f"""# Compatibility
 
-What `convert_` does to public network definitions, as `python benchmarks/zoo.py` found it. The page is generated from
-[results/zoo.json](../results/zoo.json) and [results/field.json](../results/field.json), which also have the sizes,
-times and reasons that the tables leave out. Weights are random, the batch has two examples, and the host is a CPU.
-Versions: {versions}.
+Most convolutional networks convert in one call. What fixes the size of its maps (a position table, windows of
+attention, a flattened map before a linear layer) keeps it, and the plan says where. No network was adapted; weights are
+random.
 
-Each network is converted in place and then has to: give outputs of the shapes that it gave before; train, with a
-finite gradient other than zero at every stride; stay as it is in a second conversion; train with other strides drawn
-for all layers, at this input size and at another one where the unconverted network takes that; and give the same
-outputs (to {TOLERANCE:g} of the largest value) once `freeze_` has made its strides constant, in PyTorch and, where the
-ONNX column says so, from an ONNX file in onnxruntime. A network passes if it has at least one learned stride and
-nothing fails.
+{summary(results, field)}
+
+"Nothing to learn" are networks without a stride, or whose sizes are fixed at every place. The tables say what fails.
 
 **timm**: {len(timm)} model modules, each by its smallest network. In {len(relevant)} of them downsampling is more than
 one patch embedding: two or more places that reduce the resolution, or two or more levels by timm's own account, however
@@ -123,6 +151,19 @@ they are reached. **{len(good)} of these {len(relevant)} pass ({share:.1f} %)**;
 option for inputs of any size, which is off by default, and then learn the stride of the patch embedding. Of
 {len(others)} other networks (variants in timm, torchvision, segmentation_models_pytorch, MONAI in three dimensions),
 {sum(map(passed, others.values()))} pass.
+
+## How networks were tried
+
+`python benchmarks/zoo.py` and `python benchmarks/field.py` convert each network in place and make this page from
+[results/zoo.json](../results/zoo.json) and [results/field.json](../results/field.json), which also have sizes,
+times and reasons that the tables leave out. The batch has two examples, the host is a CPU. A network has to: give
+outputs of the shapes that it gave before; train, with a
+finite gradient other than zero at every stride; stay as it is in a second conversion; train with other strides drawn
+for all layers, at this input size and at another one where the unconverted network takes that; and give the same
+outputs (to {TOLERANCE:g} of the largest value) once `freeze_` has made its strides constant, in PyTorch and, where the
+ONNX column says so, from an ONNX file in onnxruntime. A network passes if it has at least one learned stride and
+nothing fails.
+Versions: {versions}.
 
 **ONNX** was tried for {len(exported)} networks: {sum(e.startswith("ok") for e in exported)} agree,
 {sum(e.startswith("n/a") for e in exported)} do not export unconverted either,
@@ -161,10 +202,9 @@ def field_page(results: dict[str, Any]) -> str:
 
 
 def write_page(root: Path) -> None:
-    """docs/compatibility.md, of what there is in results."""
-    parts = (("zoo.json", zoo_page), ("field.json", field_page))
-    paths = [(root / "results" / name, page) for name, page in parts]
-    text = "".join(page(json.loads(path.read_text())) for path, page in paths if path.exists())
+    """docs/compatibility.md, of both records."""
+    zoo, field = (json.loads((root / "results" / name).read_text()) for name in ("zoo.json", "field.json"))
+    text = zoo_page(zoo, field) + field_page(field)
     save(root / "docs" / "compatibility.md", text)
 
 
