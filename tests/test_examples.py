@@ -1,6 +1,8 @@
 """The examples run as they stand, on less data."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,9 @@ def test_per_example():
     for found in rows.values():
         assert 2 < found[0]["stride x1"] < 6
         assert found[0]["multiply_accumulates"] < 4e6
+
+
+def test_pages_say_what_the_records_of_examples_say():
+    script = EXAMPLES.parent / "benchmarks" / "example_tables.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
