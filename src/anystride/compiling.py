@@ -1,5 +1,6 @@
 """What a compiler sees of a layer: all where its sizes stand still, nothing where they follow a parameter."""
 
+import inspect
 import sys
 from collections.abc import Callable
 
@@ -23,7 +24,8 @@ def outside_graphs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     if "torch._dynamo" not in sys.modules:
         return function
     if function not in _outside:
-        _outside[function] = torch.compiler.disable(function, reason=FOLLOW)
+        tells = "reason" in inspect.signature(torch.compiler.disable).parameters  # from PyTorch 2.8 on
+        _outside[function] = torch.compiler.disable(function, **{"reason": FOLLOW} if tells else {})
     return _outside[function]
 
 
@@ -31,5 +33,5 @@ _outside: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
 
 def exporting() -> bool:
-    """Whether torch.export runs; PyTorch 2.6 cannot tell it from compilation."""
-    return bool(getattr(torch.compiler, "is_exporting", bool)())
+    """Whether torch.export runs."""
+    return torch.compiler.is_exporting()

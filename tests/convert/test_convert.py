@@ -642,7 +642,7 @@ def test_follower_needs_its_leader():
 
 def test_plan_prints_what_matters():
     text = str(convert_(Chains(), x2d()))
-    for word in ("follows b", "cat in the model", "32x32", "8x8", "multiply-accumulates", "DiffStride"):
+    for word in ("follow the size of b", "cat in the model", "32x32", "8x8", "multiply-accumulates", "learned stride"):
         assert word in text
 
 
@@ -947,4 +947,4 @@ def test_a_plan_warns_where_it_multiplies_the_cost():
         ]
         assert bool(found[ramp]) == (plan.macs[1] > 1.5 * plan.macs[0])
     assert "ramp='cosine' costs less" in found["inner"][0]
-    assert found["inner"][0] in str(anystride.convert_(model, x, ramp="inner"))
+    assert found["inner"][0] in " ".join(str(anystride.convert_(model, x, ramp="inner")).split())
