@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+collect_ignore = ["smoke.py", "typing"]  # scripts of users, which tests run
+
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("ci")
 

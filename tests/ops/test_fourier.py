@@ -6,7 +6,7 @@ import torch
 from anystride import DiffStride1d, SpectralPool1d, functional
 from anystride.ops import matrix as resampling
 from anystride.ops.autograd import run
-from anystride.ops.axes import LearnedAxis, SpectralAxis
+from anystride.ops.axes import NORMS, LearnedAxis, SpectralAxis
 from anystride.ops.cache import matrices
 from anystride.ops.fourier import FourierMatrix
 from anystride.ops.matrix import axis_operator
@@ -32,7 +32,7 @@ def along(x, axes, fourier, stride=None):
     return run(x, bind(program, axes, x.dtype, x.device), stride)
 
 
-@pytest.mark.parametrize("norm", resampling.NORMS)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("ramp", LINEAR_RAMPS)
 @pytest.mark.parametrize("stride", [1.0, 1.03, 1.9, 3.4, 20.0])
 @pytest.mark.parametrize("length", [30, 31, 37])
