@@ -66,3 +66,9 @@ def test_an_unknown_name():
     assert not hasattr(anystride, "__wrapped__")
     with pytest.raises(ImportError):
         exec("from anystride import DiffStride4d")
+
+
+def test_no_file_has_the_name_of_a_function():
+    """Importing it would put the file in the place of the function."""
+    files = {path.stem for path in Path(anystride.__file__).parent.iterdir()} - {"functional"}
+    assert not files & set(anystride.__all__)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from anystride.freeze import freeze_
     from anystride.layers import DiffStride1d, DiffStride2d, DiffStride3d
     from anystride.optim import learned_strides, param_groups, regrid_, stride_scalars
+    from anystride.overview import Summary, summary
     from anystride.parallel import ParallelScales1d, ParallelScales2d, ParallelScales3d
     from anystride.per_example import PerExampleStride1d, PerExampleStride2d, PerExampleStride3d
     from anystride.plots import plot_strides, plot_windows
     from anystride.recalibration import recalibrate_
     from anystride.spectral import SpectralPool1d, SpectralPool2d, SpectralPool3d
-    from anystride.summary import Summary, summary
     from anystride.upsample import SpectralUpsample1d, SpectralUpsample2d, SpectralUpsample3d
 
 __version__ = "0.2.0"
@@ -81,7 +81,7 @@ _FILES = {
     "plots": ("plot_strides", "plot_windows"),
     "recalibration": ("recalibrate_",),
     "spectral": ("SpectralPool1d", "SpectralPool2d", "SpectralPool3d"),
-    "summary": ("Summary", "summary"),
+    "overview": ("Summary", "summary"),
     "upsample": ("SpectralUpsample1d", "SpectralUpsample2d", "SpectralUpsample3d"),
 }
 """The file of each name, as in the block above; a test holds them equal."""

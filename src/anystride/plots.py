@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from anystride.optim import learned_layers
-from anystride.summary import summary
+from anystride.overview import summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

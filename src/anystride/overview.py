@@ -102,9 +102,9 @@ def summary(model: nn.Module, example_input: Any) -> Summary:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), DiffStride2d(2.5, ramp="inner"))
         >>> print(summary(model, torch.empty(1, 3, 32, 32)))
         layer  stride  size            cut-off  MACs
-        -----  ------  --------------  -------  ------
-        1      2.50    32x32 -> 13x13  0.200    18,720
-        239,904 multiply-accumulates per example, 8% of them at these places; cut-offs
+        -----  ------  --------------  -------  -------
+        1      2.50    32x32 -> 13x13  0.200    149,760
+        370,944 multiply-accumulates per example, 40% of them at these places; cut-offs
           in cycles per sample of the input
     """
     device = next((parameter.device for parameter in model.parameters()), None)
