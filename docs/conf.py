@@ -1,14 +1,17 @@
 """How Sphinx makes the site: `make docs`."""
 
-import importlib.metadata
 import re
+from pathlib import Path
 from typing import Any
 
-URLS = dict(line.split(", ") for line in importlib.metadata.metadata("anystride").get_all("Project-URL"))
+import anystride
+
+PROJECT = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+SOURCE = re.search(r'^Source = "(.+)"$', PROJECT, re.MULTILINE)[1]
 
 project = "anystride"
 author = copyright = "The anystride developers"
-release = version = importlib.metadata.version("anystride")
+release = version = anystride.__version__
 
 extensions = [
     "myst_nb",
@@ -43,7 +46,7 @@ default_role = "code"
 html_theme = "furo"
 html_title = f"anystride {release}"
 html_theme_options = {
-    "source_repository": URLS["Source"],
+    "source_repository": SOURCE,
     "source_branch": "main",
     "source_directory": "docs/",
 }
@@ -58,9 +61,7 @@ def _starred(app: object, what: str, name: str, obj: object, options: object, li
 def _linked(app: object, name: str, source: list[str]) -> None:
     """Files outside of this folder are those of the repository; pictures come along."""
     outside = r"\]\((?:\.\./)+(?!docs/)([^)#]+?)(?<!\.png)(?<!\.gif)\)"
-    source[0] = (
-        re.sub(outside, rf"]({URLS['Source']}/blob/main/\1)", source[0]) if "tutorials" not in name else source[0]
-    )
+    source[0] = re.sub(outside, rf"]({SOURCE}/blob/main/\1)", source[0]) if "tutorials" not in name else source[0]
 
 
 def setup(app: Any) -> None:
