@@ -61,7 +61,8 @@ def _starred(app: object, what: str, name: str, obj: object, options: object, li
 def _linked(app: object, name: str, source: list[str]) -> None:
     """Files outside of this folder are those of the repository; pictures come along."""
     outside = r"\]\((?:\.\./)+(?!docs/)([^)#]+?)(?<!\.png)(?<!\.gif)\)"
-    source[0] = re.sub(outside, rf"]({SOURCE}/blob/main/\1)", source[0]) if "tutorials" not in name else source[0]
+    if not name.startswith("tutorials/"):  # whose links to `../` stay in this folder
+        source[0] = re.sub(outside, rf"]({SOURCE}/blob/main/\1)", source[0])
 
 
 def setup(app: Any) -> None:

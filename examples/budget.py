@@ -1,7 +1,6 @@
 # python examples/budget.py  (about four minutes on two CPU cores; --quick: one, to see it run)
 """A converted timm ResNet learns its strides within half of its multiply-accumulates; then it runs in ONNX Runtime."""
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import anystride
 from anystride.lab.data.scenes import scene_task
-from anystride.lab.record import provenance, write
+from anystride.lab.record import run_example
 
 
 def train(model, task, epochs, budget=None, batch=64, lr=0.1):
@@ -105,14 +104,12 @@ def main(quick=False):
     return result, start, difference
 
 
+def figures(quick):
+    """What a record keeps."""
+    result, start, difference = main(quick)
+    rows = {name: {"accuracy": right, "multiply_accumulates": macs} for name, (right, macs) in result.items()}
+    return {"seed": 0, "rows": rows, "converted_multiply_accumulates": start, "onnx_difference": difference.item()}
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer scenes and epochs")
-    parser.add_argument("--out", type=Path, help="keep the figures as a record")
-    options = parser.parse_args()
-    result, start, difference = main(options.quick)
-    if options.out:
-        rows = {name: {"accuracy": right, "multiply_accumulates": macs} for name, (right, macs) in result.items()}
-        figures = {"rows": rows, "converted_multiply_accumulates": start, "onnx_difference": difference.item()}
-        command = f"python examples/budget.py --out {options.out}" + " --quick" * options.quick
-        write({"command": command, "seed": 0, **provenance(), **figures}, options.out)
+    run_example(figures, __file__, __doc__)

@@ -1,10 +1,8 @@
 # python examples/per_example.py  (about ten minutes on two CPU cores; --quick: one, to see it run)
 """Scenes of small and of large digits: a stride for each of them, against one learned for all, at equal mean costs."""
 
-import argparse
 import math
 import statistics
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from torch.nn import functional as F
 
 import anystride
 from anystride.lab.data.scenes import make_scenes
-from anystride.lab.record import provenance, write
+from anystride.lab.record import run_example
 
 STEM, WIDTH = 8, 24
 SCALES = 1, 2
@@ -137,11 +135,4 @@ def main(quick=False, seeds=3):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed, fewer scenes and epochs")
-    parser.add_argument("--out", type=Path, help="keep the figures as a record")
-    options = parser.parse_args()
-    rows = main(options.quick)
-    if options.out:
-        command = f"python examples/per_example.py --out {options.out.name}" + " --quick" * options.quick
-        write({"command": command, **provenance(), "rows": rows}, options.out)
+    run_example(lambda quick: {"rows": main(quick)}, __file__, __doc__)

@@ -1,9 +1,7 @@
 # python examples/unet.py  (about ten minutes on two CPU cores; --quick: one, to see it run)
 """A small U-Net finds the pixels of the one whole digit: learned strides and the way back up, at equal costs."""
 
-import argparse
 import statistics
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,7 +9,7 @@ from torch.nn import functional as F
 
 import anystride
 from anystride.lab.data.scenes import make_scenes
-from anystride.lab.record import provenance, write
+from anystride.lab.record import run_example
 
 WIDTHS = 8, 16, 32
 RARE = torch.tensor(4.0)  # pixels of the digit are few: each counts as much as four others
@@ -153,11 +151,4 @@ def found_costs(rows, seed):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed, fewer scenes and epochs")
-    parser.add_argument("--out", type=Path, help="keep the figures as a record")
-    options = parser.parse_args()
-    rows = main(options.quick)
-    if options.out:
-        command = f"python examples/unet.py --out {options.out.name}" + " --quick" * options.quick
-        write({"command": command, **provenance(), "rows": rows}, options.out)
+    run_example(lambda quick: {"rows": main(quick)}, __file__, __doc__)

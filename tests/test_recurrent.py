@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from anystride import DiffStride1d, convert_, execution, macs, recurrent
-from anystride.counting.counter import multiply_accumulates
+from anystride.counting.counter import count
 from anystride.execution import Execution
 from anystride.trees import leaves_with_paths
 
@@ -55,7 +55,7 @@ def decomposed(model, x, monkeypatch):
     """What torch's own decomposition costs on tensors without data."""
     with monkeypatch.context() as patch:
         patch.setattr(execution, "recurrent_as_one", contextlib.nullcontext)
-        return multiply_accumulates(model, example(x))
+        return count(model, example(x)).total
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -74,7 +74,7 @@ def test_layers(kind, given, meta, monkeypatch):
         for one, other in zip(leaves_with_paths(got), leaves_with_paths(want), strict=True):
             if isinstance(one[1], torch.Tensor):
                 torch.testing.assert_close(one[1], other[1])
-    assert multiply_accumulates(model, example(x)) == decomposed(model, x, monkeypatch) > 0
+    assert count(model, example(x)).total == decomposed(model, x, monkeypatch) > 0
 
 
 @pytest.mark.parametrize("meta", [True, False], ids=["without data", "with data"])
@@ -87,8 +87,8 @@ def test_cells(kind, given, meta, monkeypatch):
     assert run.names.count("recurrent") == 1
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(given)
-    assert multiply_accumulates(model, given) == counter.get_total_flops() // 2
-    assert multiply_accumulates(model, given) == decomposed(model, given, monkeypatch) > 0
+    assert count(model, given).total == counter.get_total_flops() // 2
+    assert count(model, given).total == decomposed(model, given, monkeypatch) > 0
 
 
 def test_a_state_that_is_given():

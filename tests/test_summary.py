@@ -1,5 +1,6 @@
 """What a network tells of its strides: numbers for a logger, and a table of places."""
 
+import threading
 import warnings
 
 import pytest
@@ -118,6 +119,39 @@ def test_a_layer_that_runs_twice_costs_twice():
 
 def test_a_network_without_such_layers_says_so():
     assert "No layer of this model" in str(summary(nn.Conv2d(3, 4, 3), x2d()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+def test_scalars_of_a_wrapped_model_have_the_names_that_it_had():
+    model = Segments()
+    convert_(model, x2d())
+    names = list(stride_scalars(model))
+    assert list(stride_scalars(nn.DataParallel(model))) == names
+    assert list(stride_scalars(torch.compile(model))) == names
+    own = nn.ModuleDict({"module": model})
+    assert list(stride_scalars(own)) == [f"module.{name}" for name in names]
+
+
+def test_two_threads_look_at_one_model():
+    """Each pass takes the model's tensors away for itself, and puts them back."""
+    model = Segments()
+    convert_(model, x2d())
+    want, failed = model.eval()(x2d(2) + 1), []
+
+    def look():
+        try:
+            for size in (32, 48, 64):
+                assert summary(model, x2d(1, size)).macs == macs(model, x2d(1, size)).item()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert torch.equal(model(x2d(2) + 1), want)
 
 
 def step(optimiser, model):

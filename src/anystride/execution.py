@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ from anystride.upsample import SpectralUpsampleNd
 TAG = "_anystride_tag"
 E = TypeVar("E", bound="Execution")
 aten = torch.ops.aten
+ALONE = threading.RLock()
+"""Held by what looks at a model in a pass, which takes its tensors and hooks away: one thread after another."""
 
 
 # Torch takes them apart where there is no data, which is half of the time that a pass takes.
@@ -108,8 +111,9 @@ class Execution(TorchDispatchMode):
         args, kwargs = map_tensors(_without_data if meta else _copy, arguments(example))
         self.stack.clear()
         self.given(tensors((args, kwargs)))
-        quiet = untouched(model, meta), mode_of(model, training), self._hooks(model), recurrent_as_one(model)
         with contextlib.ExitStack() as stack, torch.no_grad():
+            stack.enter_context(ALONE)  # two passes would put back what each other left
+            quiet = untouched(model, meta), mode_of(model, training), self._hooks(model), recurrent_as_one(model)
             for context in (*quiet, self):
                 stack.enter_context(context)
             try:

@@ -112,11 +112,7 @@ def spectral_pool(x: Tensor, output_size: int | Sequence[int], norm: Norm = "for
         >>> spectral_pool(torch.randn(8, 16, 32, 32), (20, 16)).shape
         torch.Size([8, 16, 20, 16])
     """
-    check_input(x)
-    check_choice("norm", norm, NORMS)
-    sizes = per_axis("output_size", output_size, x.dim() - 2)
-    each_axis = zip(x.shape[2:], sizes, strict=True)
-    return resample(x, tuple([SpectralAxis(n, check_output_size(h, n), norm) for n, h in each_axis]))
+    return _resized(x, output_size, norm, upwards=False)
 
 
 def spectral_resize(x: Tensor, output_size: int | Sequence[int], norm: Norm = "forward") -> Tensor:
@@ -143,12 +139,15 @@ def spectral_resize(x: Tensor, output_size: int | Sequence[int], norm: Norm = "f
         >>> spectral_resize(torch.randn(8, 16, 32, 32), (48, 16)).shape
         torch.Size([8, 16, 48, 16])
     """
+    return _resized(x, output_size, norm, upwards=True)
+
+
+def _resized(x: Tensor, output_size: int | Sequence[int], norm: Norm, upwards: bool) -> Tensor:
     check_input(x)
     check_choice("norm", norm, NORMS)
-    sizes = per_axis("output_size", output_size, x.dim() - 2)
-    return resample(
-        x, tuple([SpectralAxis(n, check_output_size(h), norm) for n, h in zip(x.shape[2:], sizes, strict=True)])
-    )
+    each_axis = zip(x.shape[2:], per_axis("output_size", output_size, x.dim() - 2), strict=True)
+    sizes = [(n, check_output_size(h, None if upwards else n)) for n, h in each_axis]
+    return resample(x, tuple([SpectralAxis(n, h, norm) for n, h in sizes]))
 
 
 def resampling_matrix(

@@ -36,7 +36,7 @@ def stride_scalars(model: nn.Module) -> dict[str, float]:
     Returns:
         One number per name: the layer's, a slash, and "height", "width", "depth", "length" or "shared", as in
         `{"layer2.0.conv1/height": 2.01}`. Values are those in use; a stride that several layers share appears once, at
-        the layer that leads.
+        the layer that leads. A model that is compiled or wrapped for several devices has the names that it had.
 
     Example:
         >>> from anystride import DiffStride2d
@@ -46,13 +46,15 @@ def stride_scalars(model: nn.Module) -> dict[str, float]:
     scalars: dict[str, float] = {}
     for name, (layer, axes) in learned_layers(model).items():
         values = layer.effective_stride().detach().tolist()
-        names = axes if len(values) > 1 else axes if len(axes) == 1 else ("shared",)
+        names = axes if len(values) == len(axes) else ("shared",)
         scalars |= {f"{name}/{axis}" if name else axis: value for axis, value in zip(names, values, strict=True)}
     return scalars
 
 
 def learned_layers(model: nn.Module) -> dict[str, tuple[DiffStrideNd, tuple[str, ...]]]:
     """The layers that learn a stride, each once: by the name that a user knows, with the names of their axes."""
+    while (below := _below(model)) is not None:
+        model = below
     found: dict[nn.Module, tuple[str, tuple[str, ...]]] = {}
     for name, module in model.named_modules():
         name = name.replace("_fsdp_wrapped_module.", "").removesuffix("_fsdp_wrapped_module")
@@ -64,6 +66,14 @@ def learned_layers(model: nn.Module) -> dict[str, tuple[DiffStrideNd, tuple[str,
         if isinstance(module, DiffStrideNd):
             found.setdefault(module, (name, axis_names(module.spatial_dims)))
     return {name: (layer, axes) for layer, (name, axes) in found.items() if isinstance(layer, DiffStrideNd)}
+
+
+def _below(model: nn.Module) -> nn.Module | None:
+    """The model that a wrapper of torch runs; None for any other module."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        below: nn.Module = model.module
+        return below
+    return model._modules.get("_orig_mod")  # torch.compile's; importing its class takes a second
 
 
 def param_groups(

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from anystride.checks import spatial_size
 from anystride.columns import Columns, shortly, size_of, wrapped
-from anystride.counting.counter import Counter
-from anystride.execution import run_once
+from anystride.counting.counter import Counter, counted
 from anystride.geometry import Size
 from anystride.layers import DiffStrideNd
 from anystride.resample import CHILD, Follows, Leads, Passes, Place, Shares
@@ -107,12 +106,8 @@ def summary(model: nn.Module, example_input: Any) -> Summary:
         370,944 multiply-accumulates per example, 40% of them at these places; cut-offs
           in cycles per sample of the input
     """
-    device = next((parameter.device for parameter in model.parameters()), None)
-    seen = [(module, module.seen) for module in model.modules() if isinstance(module, Place)]
-    counter = run_once(lambda: _Places(device, model), model, example_input, training=False)
-    for place, sizes in seen:  # what `print(model)` shows are sizes that data had
-        place.seen = sizes
-    return Summary(tuple(counter.rows.values()), counter.total, batch_of(example_input))
+    counter = counted(lambda device: _Places(device, model), model, example_input)
+    return Summary(tuple(counter.rows.values()), counter.total, batch_of(example_input, counter.account().rows))
 
 
 _OPERATORS = (DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd)

@@ -32,11 +32,18 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for _, leaf in _walk(tree, "", ()) if isinstance(leaf, Tensor)]
 
 
-def batch_of(example: Any) -> int | None:
-    """Examples in an example input: the first length of its maps, where they stand side by side and agree."""
+def batch_of(example: Any, rows: int | None) -> int | None:
+    """Examples in an example input, where `rows` stand in the map that a place is given; None where that is not clear.
+
+    It is the first length of the tensors that stand side by side: as many as the map has, or a part of them where the
+    model folds another axis into the batch. A map of one example tells that there was no batch.
+    """
     values = example.values() if isinstance(example, Mapping) else example if isinstance(example, tuple) else [example]
-    lengths = {len(value) for value in values if isinstance(value, Tensor) and value.dim() > 2}
-    return lengths.pop() if len(lengths) == 1 else None
+    lengths = {len(value) for value in values if isinstance(value, Tensor) and value.dim() > 1}
+    if rows == 1 or rows in lengths:
+        return rows
+    folded = rows is not None and len(lengths) == 1 and rows % min(lengths) == 0
+    return lengths.pop() if folded else None
 
 
 def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from anystride import convert_, freeze_
+from anystride import convert_, freeze_, summary
 from anystride.columns import WIDTH
 from networks import EveryRole, Segments
 
@@ -74,18 +74,48 @@ class Two(nn.Module):
         self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
 
     def forward(self, x, other):
-        return self.conv(x).mean((2, 3)) + other.mean()
+        return self.conv(x).mean((-2, -1)) + other.mean()
 
 
 @pytest.mark.parametrize(
     ("example", "batch"),
     [
         ((torch.zeros(4, 3, 32, 32), torch.zeros(7)), 4),
-        ({"x": torch.zeros(4, 3, 32, 32), "other": torch.zeros(1, 2, 2)}, None),
+        ({"x": torch.zeros(4, 3, 32, 32), "other": torch.zeros(1, 2, 2)}, 4),
+        ({"x": torch.zeros(3, 32, 32), "other": torch.zeros(5, 2, 2)}, 1),
     ],
+    ids=["vector", "beside", "no batch"],
 )
-def test_examples_are_counted_where_maps_agree(example, batch):
-    assert convert_(Two(), example).batch == batch
+def test_examples_are_those_of_the_first_map(example, batch):
+    plan, model = convert_(Two(), example), Two()
+    assert plan.batch == batch
+    convert_(model, example)
+    assert summary(model, example).batch == batch
+
+
+class Frames(nn.Sequential):
+    """Every frame of a film by itself."""
+
+    def forward(self, film):
+        return super().forward(film.flatten(0, 1)).unflatten(0, film.shape[:2])
+
+
+def test_frames_that_are_folded_into_the_batch_are_one_example():
+    model = Frames(nn.Conv2d(3, 8, 3, stride=2, padding=1))
+    plan = convert_(model, torch.zeros(2, 5, 3, 32, 32), dry_run=True)
+    assert plan.batch == 2
+    assert f"per example: {5 * 16 * 16 * 8 * 27:,} before" in str(plan)
+
+
+def test_a_list_of_images_says_nothing_about_examples():
+    class Detects(nn.Sequential):
+        def forward(self, images):
+            return super().forward(torch.stack(images))
+
+    images = [torch.zeros(3, 32, 32) for _ in range(2)]
+    plan = convert_(Detects(nn.Conv2d(3, 8, 3, stride=2, padding=1)), (images,), dry_run=True)
+    assert plan.batch is None
+    assert "for the example input" in str(plan)
 
 
 def test_a_network_that_was_converted_says_so():

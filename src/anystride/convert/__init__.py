@@ -21,7 +21,7 @@ from anystride.convert.plan import Plan
 from anystride.convert.planner import Planner
 from anystride.convert.schema import METHODS
 from anystride.convert.surgery import Surgery
-from anystride.counting.counter import multiply_accumulates
+from anystride.counting.counter import count
 from anystride.execution import tensors
 from anystride.filters import FilterPlace
 from anystride.frozen import Constants, FrozenLayer
@@ -117,23 +117,23 @@ def convert_(
         rolloff=rolloff,
         tolerance=tolerance,
         padding_mode=padding_mode,
-        batch=batch_of(example_input),
         notes=_before(model),
     )
     planner = Planner(model, example_input, settings, filter, learnable, axes)  # find
-    before = multiply_accumulates(model, example_input)
+    before = count(model, example_input).total
     while True:
         plan = planner.plan().grouped(tied)  # tie and plan
         with Surgery(model, plan) as surgery:  # carry out
             acceptance = Acceptance(planner, plan, surgery.places)
             if not (acceptance.runs() and acceptance.as_before() and acceptance.moves()):  # accept, or undo
                 continue
-            after = multiply_accumulates(model, example_input)  # count
+            cost = count(model, example_input)  # count
+            after, batch = cost.total, batch_of(example_input, cost.rows)
             changes, notes = surgery.changes(acceptance.outputs), (*plan.notes, *acceptance.notes())
             notes += plan.notes_on_cost(before, after)
             if not dry_run:
                 surgery.keep()
-            return replace(plan, changes=changes, notes=notes, macs=(before, after))
+            return replace(plan, changes=changes, notes=notes, macs=(before, after), batch=batch)
 
 
 @torch.inference_mode(False)

@@ -8,9 +8,9 @@ of the program that it runs (`ops.fusion`). Each dimension of a map knows which 
 import functools
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from anystride.checks import spatial_size
 from anystride.convolution import axes_to_size, counted_size, kernel_for
 from anystride.counting.labels import NONE, Label, Labels, Length, factors, labels_of, scaled, set_labels
 from anystride.counting.structure import structure
-from anystride.execution import Execution, arguments, run_once
+from anystride.execution import ALONE, Execution, arguments, run_once
 from anystride.layers import DiffStrideNd
 from anystride.ops.axes import Axis
 from anystride.ops.program import Apply, Filter, Kernel, work
@@ -31,6 +31,7 @@ from anystride.trees import leaves_with_paths, tensors
 from anystride.upsample import SpectralUpsampleNd
 
 aten = torch.ops.aten
+C = TypeVar("C", bound="Counter")
 
 _OPERATORS = (DiffStrideNd, SpectralPoolNd, SpectralUpsampleNd, Place)
 # Structures that are kept per model: a stride that wavers between two sizes is traced twice, not at each turn.
@@ -46,12 +47,14 @@ class Account:
         lengths: the learned lengths as they came about.
         weights: d total / d log(length).
         convolutions: for each convolution in its turn, what the axes of its output are proportional to.
+        rows: the batch of the map that the first place of a converted network was given; None where there is none.
     """
 
     total: int
     lengths: list[Length]
     weights: dict[Length, float]
     convolutions: list[list[Label]]
+    rows: int | None = None
 
     def stands(self) -> bool:
         """Whether a pass at the present strides would meet the same sizes."""
@@ -80,21 +83,16 @@ def _formulas() -> dict[Any, Any]:
     return {**flop_registry, aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 
 
-def multiply_accumulates(model: nn.Module, example: Any) -> int:
-    """Multiply-accumulates of an evaluation pass at the present strides, for all samples of `example` together.
-
-    Args:
-        model: any module. One that cannot run on tensors without data runs for real.
-        example: a tensor, a tuple of positional or a mapping of keyword arguments; only shapes matter.
-    """
-    return _count(model, example).total
-
-
 def account(model: nn.Module, example: Any) -> Account:
     """The costs of an evaluation pass at the present strides; from memory where the sizes have been met before.
 
     The memory notices what changes in place, see `structure`; then the model runs anew.
     """
+    with ALONE:
+        return _account(model, example)
+
+
+def _account(model: nn.Module, example: Any) -> Account:
     leaves = leaves_with_paths(arguments(example))
     shapes = [(path, (tuple(v.shape), v.dtype) if isinstance(v, Tensor) else repr(v)) for path, v in leaves]
     key = (shapes, structure(model))
@@ -103,10 +101,7 @@ def account(model: nn.Module, example: Any) -> Account:
         if known == key and found.stands():
             kept.insert(0, kept.pop(number))
             return found
-    seen = [(module, module.seen) for module in model.modules() if isinstance(module, Place)]
-    found = _count(model, example)
-    for place, sizes in seen:  # what `print(model)` shows are sizes that data had
-        place.seen = sizes
+    found = count(model, example)
     kept.insert(0, (key, found))
     del kept[_KEPT:]
     return found
@@ -115,11 +110,25 @@ def account(model: nn.Module, example: Any) -> Account:
 _accounts: "weakref.WeakKeyDictionary[nn.Module, list[tuple[Any, Account]]]" = weakref.WeakKeyDictionary()
 
 
-def _count(model: nn.Module, example: Any) -> Account:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.inference_mode(False):
-        counter = run_once(lambda: Counter(device), model, example, training=False)
-    return Account(counter.total, counter.lengths, counter.weights, counter.convolutions)
+def count(model: nn.Module, example: Any) -> Account:
+    """The costs of an evaluation pass at the present strides, for all samples of `example` together.
+
+    Args:
+        model: any module. One that cannot run on tensors without data runs for real.
+        example: a tensor, a tuple of positional or a mapping of keyword arguments; only shapes matter.
+    """
+    return counted(Counter, model, example).account()
+
+
+def counted(kind: Callable[[torch.device], C], model: nn.Module, example: Any) -> C:
+    """A counter of some kind after its pass; what `print(model)` shows are sizes that data had."""
+    with ALONE, torch.inference_mode(False):
+        seen = [(module, module.seen) for module in model.modules() if isinstance(module, Place)]
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        counter = run_once(lambda: kind(device), model, example, training=False)
+        for place, sizes in seen:
+            place.seen = sizes
+        return counter
 
 
 class Counter(Execution):
@@ -141,6 +150,12 @@ class Counter(Execution):
         self._given_by: dict[str, list[Label]] = {}
         # What the last module gave that is no operator.
         self._last: Any = None
+        # Examples of the map that the first place was given.
+        self._rows: int | None = None
+
+    def account(self) -> Account:
+        """What the pass cost."""
+        return Account(self.total, self.lengths, self.weights, self.convolutions, self._rows)
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = self.call(func, args, kwargs)
@@ -164,6 +179,8 @@ class Counter(Execution):
             set_labels(out[0], [*positions, NONE])
 
     def left(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self._rows is None and isinstance(module, _OPERATORS):
+            self._rows = len(output)
         if isinstance(module, Place):
             x, convolution = (*args, None)[:2]
             self._left_place(module, x, convolution, output)

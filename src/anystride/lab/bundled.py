@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from anystride.lab.errors import UsageError
-from anystride.lab.run.training import restored
-from anystride.lab.trained import Trained
+from anystride.lab.trained import Trained, trained_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 HEADER = "anystride"
@@ -49,14 +48,5 @@ def pretrained(name: str = "resnet18-cifar10") -> Trained:
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()[HEADER])
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
-    classifier = restored({"hyper_parameters": values, "state_dict": weights})
-    return Trained(
-        model=classifier.model,
-        config=classifier.config,
-        heads={task: tuple(labels) for task, labels in values["heads"].items()},
-        shape=classifier.shape,
-        preprocessing=values["preprocessing"],
-        checkpoint=path,
-        epoch=values["epoch"],
-        record=None,
-    )
+    saved = {"hyper_parameters": values, "state_dict": weights}
+    return trained_of(saved, checkpoint=path, epoch=values["epoch"], record=None)

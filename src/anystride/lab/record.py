@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import math
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,18 @@ def write(values: dict[str, Any], path: Path) -> None:
     text = json.dumps(values, indent=1, allow_nan=False) + "\n"
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def run_example(main: Callable[[bool], dict[str, Any]], file: str, description: str | None) -> None:
+    """The command line of a file of `examples/`: `--quick`, and `--out` for a record of the figures that it returns."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="less data, fewer epochs and seeds")
+    parser.add_argument("--out", type=Path, help="keep the figures as a record")
+    options = parser.parse_args()
+    figures = main(options.quick)
+    if options.out:
+        command = f"python examples/{Path(file).name} --out {options.out.name}" + " --quick" * options.quick
+        write({"command": command, **provenance(), **figures}, options.out)
 
 
 def finite_or_none(value: Any) -> Any:

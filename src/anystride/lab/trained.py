@@ -212,20 +212,23 @@ def open_run(run: Path) -> Trained:
     if checkpoint is None:
         raise UsageError(f"RUN_DIR must hold {CHECKPOINT}, which 'anystride train' leaves, got {str(run)!r}")
     saved = read_checkpoint(checkpoint)
-    classifier = restored(saved)
-    values = saved["hyper_parameters"]
     record, problem = _record(checkpoint.parent / RECORD)
     notes = [f"{str(checkpoint)!r}: {note}" for note in (diverged(saved),) if note]
+    notes += [problem] if problem else []
+    return trained_of(saved, checkpoint=checkpoint, epoch=_epochs(saved), record=record, notes=tuple(notes))
+
+
+def trained_of(saved: Mapping[str, Any], **more: Any) -> Trained:
+    """The network of what `checkpoint.read_checkpoint` gave; `more` are the fields of `Trained` that are not in it."""
+    classifier = restored(saved)
+    values = saved["hyper_parameters"]
     return Trained(
         model=classifier.model,
         config=classifier.config,
         heads={task: tuple(names) for task, names in values["heads"].items()},
         shape=classifier.shape,
         preprocessing=values["preprocessing"],
-        checkpoint=checkpoint,
-        epoch=_epochs(saved),
-        record=record,
-        notes=(*notes, *([problem] if problem else [])),
+        **more,
     )
 
 
