@@ -1,6 +1,6 @@
-"""The pictures of docs/how-it-works.md: the steps of the layer on a photograph, and a stride that is being learned.
+"""The pictures of the site: the steps of the layer on a photograph, the way back up, scales, a stride that is learned.
 
-    python docs/pictures/draw.py    # writes steps.png and learning.gif beside itself; needs the extra `lab`
+    python docs/pictures/draw.py    # writes four files beside itself; needs the extra `lab`
 
 The photograph is scikit-learn's "china.jpg" (CC BY 2.0).
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import torch
 from matplotlib import animation
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 from torch import Tensor
@@ -68,6 +69,46 @@ def steps() -> None:
     figure.savefig(HERE / "steps.png")
 
 
+def shown(panel: Axes, image: Tensor, title: str) -> None:
+    """A map in grey at its size on the large grid."""
+    height, width = image.shape
+    panel.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    panel.set(title=title, xlim=(0, SIDE), ylim=(SIDE, 0))
+    panel.axis("off")
+
+
+def upwards() -> None:
+    """Down by 4, and back up in three ways."""
+    x, pool = photograph(), anystride.DiffStride2d(4.0, ramp="inner", smoothness=4.0)
+    with torch.no_grad():
+        y = pool(x)
+        through = anystride.SpectralUpsample2d(follows=pool)(y, x)
+        spectral = anystride.functional.spectral_resize(y, SIDE)
+    bilinear = torch.nn.functional.interpolate(y, size=(SIDE, SIDE), mode="bilinear")
+    figure = Figure(figsize=(9, 2.3), layout="constrained")
+    names = ("map", "at stride 4", "up: bilinear", "up: all its frequencies", "up: follows the window")
+    for panel, image, name in zip(figure.subplots(1, 5), (x, y, bilinear, spectral, through), names, strict=True):
+        shown(panel, image[0, 0], name)
+    figure.savefig(HERE / "up.png")
+
+
+def scales() -> None:
+    """One map at three strides beside each other, and two examples at strides of their own."""
+    x = photograph()
+    calm, busy = x[..., :48, 64:112], x[..., 52:100, 0:48]
+    figure = Figure(figsize=(9, 2.3), layout="constrained")
+    panels = figure.subplots(1, 5)
+    with torch.no_grad():
+        for panel, stride in zip(panels, (1.0, 2.0, 4.0), strict=False):
+            shown(panel, anystride.SpectralPool2d(stride)(x)[0, 0], f"branch at stride {stride:g}")
+        for panel, image, stride in zip(panels[3:], (calm, busy), (3.6, 1.2), strict=True):
+            y = anystride.SpectralPool2d(stride)(image)[0, 0]
+            panel.imshow(y, cmap="gray", vmin=0, vmax=1)
+            panel.set(title=f"example at stride {stride:g}:\n{y.shape[0]} x {y.shape[1]} of 48 x 48")
+            panel.axis("off")
+    figure.savefig(HERE / "scales.png")
+
+
 def learning(frames: int = 60) -> None:
     """A stride that learns what the photograph needs: the error of a reconstruction against the share of samples."""
     x = photograph()
@@ -110,4 +151,6 @@ def learning(frames: int = 60) -> None:
 
 if __name__ == "__main__":
     steps()
+    upwards()
+    scales()
     learning()
