@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from anystride import Plan, apply_, convert_
+from anystride.convert.rewrite import ordinary
 from networks import EveryRole, Segments
 
 DAMAGES = 500  # per network
@@ -227,3 +228,25 @@ def test_a_missing_field_is_named():
     with pytest.raises(ValueError, match="in the plan lacks the field 'rolloff'; it must be a number above 0"):
         Plan.from_json(json.dumps(data))
     assert Plan.from_json(json.dumps(data | {"schema": 1})) == Plan()  # as version 0.1 wrote it
+
+
+class Picks(nn.Module):
+    """A call whose function only another call knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.picked = 0
+
+    def pick(self):
+        self.picked += 1
+        return F.relu
+
+    def forward(self, x):
+        return F.max_pool2d(self.pick()(x), 2)
+
+
+def test_finding_a_call_runs_nothing_of_the_model():
+    """Plans of version 0.1 tell a call by its number among those of torch."""
+    model = Picks()
+    assert ordinary(model, 0).startswith("forward:")
+    assert model.picked == 0

@@ -67,11 +67,10 @@ def check_call(owner: nn.Module, call: str, kind: str) -> None:
         if kind != "a slice with a step" or not any(isinstance(part, (ast.Slice, ast.Name)) for part in parts):
             raise UnwritableError(f"{ast.unparse(node)} is no {kind}")
         return
-    if any(not isinstance(part, (ast.Name, ast.Attribute, ast.expr_context)) for part in ast.walk(node.func)):
+    if not _is_named(node):
         return
-    try:
-        called: Any = eval(ast.unparse(node.func), function.__globals__, {"self": owner})
-    except Exception:  # a name that only a call knows
+    called = _called(node, function, owner)
+    if called is None:
         called = getattr(Tensor, getattr(node.func, "attr", ""), None)
     found = [words for words, functions in _FUNCTIONS.items() if any(called is each for each in functions)]
     kinds = {word for words in found for word in words}
@@ -92,13 +91,21 @@ _FUNCTIONS: dict[tuple[str, ...], tuple[Any, ...]] = {
 
 
 def _is_family(node: ast.AST, function: FunctionType, owner: nn.Module) -> bool:
-    if not isinstance(node, ast.Call):
-        return False
-    try:
-        called = eval(ast.unparse(node.func), function.__globals__, {"self": owner})
-    except Exception:  # a name that only a call knows
-        return False
+    called = _called(node, function, owner) if isinstance(node, ast.Call) else None
     return called in unstrided.ARGUMENTS or called in unstrided.ENLARGES
+
+
+def _is_named(node: ast.Call) -> bool:
+    """Whether a call tells its function by names alone, so that nothing runs to find it."""
+    return all(isinstance(part, (ast.Name, ast.Attribute, ast.expr_context)) for part in ast.walk(node.func))
+
+
+def _called(node: ast.Call, function: FunctionType, owner: nn.Module) -> Any:
+    """What a call calls; None where its name is known to the call alone."""
+    try:
+        return eval(ast.unparse(node.func), function.__globals__, {"self": owner}) if _is_named(node) else None
+    except Exception:  # whatever looking up a name raises
+        return None
 
 
 class Calls(NamedTuple):
@@ -135,7 +142,7 @@ def _is_plain(owner: nn.Module, call: str, child: str) -> bool:
         or any(n > 1 for n in place.layer_stride)
     ):
         return False
-    interpolates = eval(ast.unparse(node.func), function.__globals__) in unstrided.INTERPOLATES
+    interpolates = _called(node, function, owner) in unstrided.INTERPOLATES
     sized = len(node.args) > 1 or any(keyword.arg == "size" for keyword in node.keywords)
     return not sized if interpolates else place.mode is None and not getattr(place.geometry, "ceil", False)
 
