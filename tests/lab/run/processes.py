@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 300) -> None:
+    """Wait for a file, long enough for a machine that has other work."""
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, path

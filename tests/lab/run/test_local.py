@@ -112,17 +112,19 @@ def test_workers_end_with_their_parent(moment: str, tmp_path: Path) -> None:
     script.write_text(PARENT)
     command = [sys.executable, str(script), json.dumps(LONG.to_json()), str(tmp_path)]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if moment == "while they train":
-        for name in "01":
-            wait_for(tmp_path / name / CHECKPOINT)
-    end = time.monotonic() + 60
-    while len(workers := children(parent.pid)) < 3:  # two workers, and Python's own tracker of resources
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    time.sleep(0.5)  # the workers have what they need to start, and have not imported everything
-    parent.kill()
-    parent.wait()
-    end = time.monotonic() + 30
+    try:
+        if moment == "while they train":
+            for name in "01":
+                wait_for(tmp_path / name / CHECKPOINT)
+        end = time.monotonic() + 300
+        while len(workers := children(parent.pid)) < 3:  # two workers, and Python's own tracker of resources
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.5)  # the workers have what they need to start, and have not imported everything
+    finally:
+        parent.kill()
+        parent.wait()
+    end = time.monotonic() + 120
     while left := [worker for worker in workers if alive(worker)]:
         assert time.monotonic() < end, left
         time.sleep(0.2)
