@@ -14,7 +14,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def made(found: Sequence[Point]) -> dict[str, str]:
     return {
         "budgets": budgets(found, BUDGETS),
         "three": budgets(found, SHORT),
+        "shifts": shifts(found),
         "search": search(found),
         "learning": learning(),
         **{f"recover {task}": recovered(task) for task in RECOVERED},
@@ -93,24 +94,55 @@ def filled(page: str, blocks: dict[str, str]) -> str:
 
 def budgets(found: Sequence[Point], chosen: Sequence[tuple[int, ...]]) -> str:
     """Who is how good within which budget; the best of a line is bold."""
-    pairs = {(point.config.budget_strides, point.series): point for point in found if point.config.budget_macs}
-    fixed = {series: [point for point in found if point.series == series] for series in ("strided", "spectral")}
-    limits = {point.config.strides: point.macs for point in fixed["strided"]}
-    count = len(limits)
-    lines = [
-        f"| at most, MMAC | best of {count} strided | spectral pooling | fitted, not learned | learned `cosine` | "
-        "learned `inner` |",
-        "|---|---|---|---|---|---|",
-    ]
-    for budget in chosen:
-        limit = limits.get(both(budget))
-        if limit is None:
-            continue
-        row = [best_within(fixed[series], limit) for series in ("strided", "spectral")]
-        row += [pairs.get((both(budget), series)) for series in (FITTED, *LEARNED)]
+    lines = _head(found)
+    for limit, row in _within(found, chosen):
         best = max((point.accuracy for point in row if point), default=0.0)
         lines.append(f"| {limit / 1e6:.1f} | {' | '.join(_text(point, best) for point in row)} |")
     return "\n".join(lines)
+
+
+def shifts(found: Sequence[Point]) -> str:
+    """How often the networks of `budgets` say the same class of two shifts of an image; the best of a line is bold."""
+    measured = json.loads((REAL / "shifts.json").read_text())["consistency"]
+
+    def shares(point: Point | None) -> list[float]:
+        runs = [replace(point.config, seed=seed).key for seed in range(point.seeds)] if point else []
+        return [100 * measured[run] for run in runs if run in measured]
+
+    lines = _head(found)
+    for limit, row in _within(found, BUDGETS):
+        values = [shares(point) for point in row]
+        best = max(map(statistics.fmean, filter(None, values)))
+        texts = [_share(value, best) for value in values]
+        lines.append(f"| {limit / 1e6:.1f} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def _share(values: Sequence[float], best: float) -> str:
+    if not values:
+        return "-"
+    mean = statistics.fmean(values)
+    text = f"{mean:.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+    return f"**{text}**" if mean == best else text
+
+
+def _head(found: Sequence[Point]) -> list[str]:
+    count = sum(point.series == "strided" for point in found)
+    names = f"best of {count} strided | spectral pooling | fitted, not learned | learned `cosine` | learned `inner`"
+    return [f"| at most, MMAC | {names} |", "|---|---|---|---|---|---|"]
+
+
+def _within(
+    found: Sequence[Point], chosen: Sequence[tuple[int, ...]]
+) -> Iterator[tuple[float, tuple[Point | None, ...]]]:
+    """Each budget in multiply-accumulates and, by the columns of `_head`, the best network within it."""
+    pairs = {(point.config.budget_strides, point.series): point for point in found if point.config.budget_macs}
+    fixed = {series: [point for point in found if point.series == series] for series in ("strided", "spectral")}
+    limits = {point.config.strides: point.macs for point in fixed["strided"]}
+    for strides in map(both, chosen):
+        if strides in limits:
+            best = (best_within(fixed[series], limits[strides]) for series in fixed)
+            yield limits[strides], (*best, *(pairs.get((strides, series)) for series in (FITTED, *LEARNED)))
 
 
 def _text(point: Point | None, best: float) -> str:

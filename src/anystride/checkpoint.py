@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Plan]:
     """The tensors of a file by all their names, and its plan."""
     safetensors = _safetensors()
     if not path.is_file():
-        raise FileNotFoundError(f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}")
+        raise FileNotFoundError(f"path must be a file that anystride.save wrote, got {str(path)!r}")
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -118,13 +118,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Plan]:
     damaged = digest is not None and digest != _digest(state, metadata)
     if damaged or any(key.startswith(_OURS) and key != _PLAN for key in metadata):
         raise ValueError(
-            f"path must be a file as anystride.checkpoint.save wrote it, got {str(path)!r}, whose contents do not "
+            f"path must be a file as anystride.save wrote it, got {str(path)!r}, whose contents do not "
             f"match its digest: it is damaged; {_REMEDY}"
         )
     if _PLAN not in metadata:
         raise ValueError(
-            f"path must be a file that anystride.checkpoint.save wrote, got {str(path)!r}, without a plan; "
-            "save it again"
+            f"path must be a file that anystride.save wrote, got {str(path)!r}, without a plan; save it again"
         )
     text = metadata.pop(_PLAN)
     try:

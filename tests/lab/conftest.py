@@ -18,6 +18,12 @@ def tiny(**changes: Any) -> RunConfig:
     return replace(RunConfig(width=2, epochs=2, train_size=128, test_size=64, batch_size=16), **changes)
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as wide as without a terminal, wherever tests run: their workers may have COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a network for images that was never trained, whose files a reader of the tests reads."""

@@ -210,7 +210,9 @@ def open_run(run: Path) -> Trained:
     """As `load`; what is to be told stands in `notes`, and nothing warns."""
     checkpoint = next((path for path in (run / BEST, run / CHECKPOINT, run) if is_file(path)), None)
     if checkpoint is None:
-        raise UsageError(f"RUN_DIR must hold {CHECKPOINT}, which 'anystride train' leaves, got {str(run)!r}")
+        raise UsageError(
+            f"the folder of a run must hold {CHECKPOINT}, as 'anystride train' leaves it, got {str(run)!r}"
+        )
     saved = read_checkpoint(checkpoint)
     record, problem = _record(checkpoint.parent / RECORD)
     notes = [f"{str(checkpoint)!r}: {note}" for note in (diverged(saved),) if note]

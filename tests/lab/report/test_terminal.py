@@ -10,7 +10,7 @@ from rich.console import Console
 from anystride.lab.commands import paper
 from anystride.lab.paper.catalogue import RECIPES
 from anystride.lab.report.terminal import group, results_table, summary
-from anystride.lab.report.text import duration_text, sizes_text, strides_text
+from anystride.lab.report.text import counted, duration_text, sizes_text, strides_text
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.defaults import STRIDES
 from anystride.lab.run.record import Record
@@ -109,6 +109,8 @@ def test_durations_for_people(hours: float, expected: str) -> None:
 
 
 def test_numbers_for_people() -> None:
+    assert [counted(number, "run") for number in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
     assert strides_text([[2.0, 2.0], [2.351, 1.0]]) == "2, 2.35x1"
+    assert strides_text([[1.9985, 2.0]]) == "2.00x2"  # its map is a sample longer than that of 2
     assert strides_text([[10.0, 20.0]], digits=0) == "10x20"
     assert sizes_text([[32, 32], [13, 12]]) == "32, 13x12"

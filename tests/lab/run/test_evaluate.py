@@ -161,7 +161,7 @@ def test_accents_are_matched_however_they_are_written(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("nowhere data", "RUN_DIR must hold last.ckpt"),
+        ("nowhere data", "the folder of a run must hold last.ckpt"),
         ("run nowhere", "DATA must be a data set or a folder, got 'nowhere', which is neither"),
         ("run table.csv", "got the file 'table.csv'; put its examples into files"),
         ("run empty", "DATA must have a folder for each class, with image files in it, got 'empty'"),

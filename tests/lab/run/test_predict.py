@@ -76,6 +76,21 @@ def test_unreadable_files_are_listed_and_the_others_have_their_classes(
         assert f"{name}'" in printed.partition("could not be read:")[2]
 
 
+def test_the_last_table_stays_where_no_file_can_be_read(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(tmp_path / "new", ("a.png",))
+    table = tmp_path / "p.csv"
+    assert predict(run, tmp_path / "new", "--out", table) == 0
+    before = table.read_text()
+    capsys.readouterr()
+    assert predict(run, tmp_path / "nofile.png", "--out", table) == 1
+    printed = capsys.readouterr().out
+    assert f"'{tmp_path / 'nofile.png'}' does not exist" in printed
+    assert "Nothing was written." in printed
+    assert table.read_text() == before
+
+
 def test_json(run: Path, tmp_path: Path) -> None:
     (path,) = images(tmp_path / "new", ("a.png",))
     (tmp_path / "new" / "b.png").write_bytes(b"no image")
@@ -109,7 +124,7 @@ def test_many_files_are_many_rows_in_the_file(run: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("nowhere a.png", "RUN_DIR must hold last.ckpt"),
+        ("nowhere a.png", "the folder of a run must hold last.ckpt"),
         ("run a.png --out p.txt", "--out must end in .csv or .json, got 'p.txt'"),
         ("run a.png --out absent/p.csv", "--out must be a file in a folder that exists, got 'absent/p.csv'"),
         (f"run a.png --out {'x' * 300}.csv", "--out must be a file in a folder that exists"),

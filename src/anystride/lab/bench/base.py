@@ -13,6 +13,7 @@ from anystride.lab.bench.record import BenchRecord
 from anystride.lab.bench.sheet import Sheet
 from anystride.lab.bench.timing import SEED, WARM_UP
 from anystride.lab.record import provenance
+from anystride.lab.report.text import counted
 
 QUICK_REPEATS = 2
 
@@ -86,7 +87,7 @@ def source(record: BenchRecord) -> str:
     """Hardware, threads, version and commit of a record, in one line."""
     made, settings = record.provenance, record.settings
     hardware = made["hardware"]
-    where = settings["gpu"] or f"{hardware['processor']}, {hardware['threads']} threads"
+    where = settings["gpu"] or f"{hardware['processor']}, {counted(hardware['threads'], 'thread')}"
     commit = (made["commit"] or "unknown")[:10] + (" and changes" if made["uncommitted_changes"] else "")
     rounds = f"medians, rounds: {settings['repeats']}"
     warning = "; **a quick look, no measurement**" if settings["quick"] else ""

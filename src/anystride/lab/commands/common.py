@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def writable(folder: Path) -> Path:
 
 
 def console() -> Console:
-    """A terminal to print on; in a file or a log it is 140 characters wide."""
+    """A terminal to print on; in a file or a log it is as wide as COLUMNS says, else 140 characters."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else Console(width=140)

@@ -24,8 +24,8 @@ def add(commands: Commands[Parser]) -> None:
         "data",
         nargs="?",
         metavar="DATA",
-        help="a folder with one folder per class, of which test/ is taken if it has train/ and test/; or a data set "
-        "(default: the test examples of the run)",
+        help="a folder with one folder per class, of which test/ is taken if it has train/ and test/; or a data set; "
+        "of what the run learned from, the test examples that it kept apart (default: these)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .json file (default: RUN_DIR/evaluation-DATA.json)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out even if it holds something else")

@@ -95,7 +95,7 @@ RUN_OPTIONS: dict[str, RunOption] = {
         "X",
     ),
     "patience": RunOption("epochs without a better validation accuracy before it stops (0: none)", whole(0), "N"),
-    "threads": RunOption("of one process on a CPU; digits depend on it", whole(1), "N"),
+    "threads": RunOption("of one process on a CPU, whatever OMP_NUM_THREADS says; digits depend on it", whole(1), "N"),
     "init": RunOption("start from the weights of this run", metavar="RUN_DIR"),
     "budget_macs": RunOption(
         "spend these multiply-accumulates per example, and no more: 40e6; 0.5x, of those that --strides cost; or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
 import shutil
@@ -151,6 +152,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"formatter_class": Help, **options})
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse's, but a command speaks of its own options, and of what is near to a misspelt one."""
+        found, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse's says NoReturn, and so does exit
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

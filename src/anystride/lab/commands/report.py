@@ -26,12 +26,14 @@ def add(commands: Commands[Parser]) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from anystride.lab.report.html.page import report
+    from anystride.lab.report.text import counted
 
     page = report(options.results, options.out or options.results / "report.html")
     screen = console()
     for problem in page.problems:
         screen.print(problem, highlight=False, markup=False, soft_wrap=True)
-    counts = f"{page.runs} runs have ended" + (f", {page.unfinished} have not" if page.unfinished else "")
-    counts += f", {len(page.problems)} files could not be read" if page.problems else ""
+    counts = f"{counted(page.runs, 'run')} {'has' if page.runs == 1 else 'have'} ended"
+    counts += f", {page.unfinished} have not" if page.unfinished else ""
+    counts += f", {counted(len(page.problems), 'file')} could not be read" if page.problems else ""
     screen.print(f"{counts}. The page is {page.path}", highlight=False, markup=False, soft_wrap=True)
     return 1 if page.problems else 0

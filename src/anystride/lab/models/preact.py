@@ -21,7 +21,7 @@ STAGES = 4
 BLOCKS_PER_STAGE = 2
 CUT = 0.87962566103423978
 """Deviation of a standard normal distribution that is cut at two deviations."""
-DOWNSAMPLED = "the stem, then one per shortcut block"
+DOWNSAMPLED = "the stem, then those that shrink the map, as in 1,2,2,2"
 
 
 def convolution(channels_in: int, channels_out: int, size: int, stride: tuple[int, int] = (1, 1)) -> nn.Conv2d:

@@ -13,8 +13,8 @@ from anystride.lab.models.spec import NetworkSpec
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
-SHORTCUTS = "one per shortcut block"
-FIRST = "the first identity block, then one per shortcut block"
+SHORTCUTS = "one for each block that shrinks the map, as in 2,2,2"
+FIRST = "the first block, then those that shrink the map, as in 1,2,2,2"
 
 
 class Block(nn.Module):

@@ -84,7 +84,8 @@ def series(spec: NetworkSpec) -> SeriesNet:
         >>> series(NetworkSpec(5, in_channels=2, width=4, method="inner"))(torch.zeros(3, 2, 100)).shape
         torch.Size([3, 5])
     """
-    pairs = checked_strides(spec, {SHORTCUTS: "one per shortcut block"}, (2,) * SHORTCUTS, METHODS)
+    counts = {SHORTCUTS: "one for each block that shrinks the map, as in 2,2,2"}
+    pairs = checked_strides(spec, counts, (2,) * SHORTCUTS, METHODS)
     for along, other in pairs:
         if along != other:
             raise ValueError(

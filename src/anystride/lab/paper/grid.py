@@ -20,6 +20,7 @@ from anystride.lab.errors import UsageError
 from anystride.lab.paper.catalogue import MEASUREMENTS, RECIPES
 from anystride.lab.paper.recipe import METHODS, Grid, check_changes, is_own
 from anystride.lab.record import write
+from anystride.lab.report.text import counted
 from anystride.lab.run.config import RunConfig
 from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.folder import readable
@@ -195,7 +196,8 @@ def _make(
     configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, executor: Executor, console: Console
 ) -> Iterable[Outcome]:
     missing = _missing(configs, out)
-    console.print(f"{len(configs)} runs, {len(configs) - len(missing)} of them finished before.", highlight=False)
+    before = len(configs) - len(missing)
+    console.print(f"{counted(len(configs), 'run')}, {before} of them finished before.", highlight=False)
     started, problems = time.perf_counter(), []
     jobs = [
         Job(f"[{number}/{len(missing)}] {config.key}", config, run_folder(out, config), environment)
@@ -209,9 +211,8 @@ def _make(
                 continue
             left = (time.perf_counter() - started) / number * (len(jobs) - number)
             accuracy = 100 * outcome.record.accuracy
-            display.print_line(
-                f"{outcome.job.label}  {accuracy:.1f} %, {_duration(left)} left for {len(jobs) - number} runs"
-            )
+            rest = f", {_duration(left)} left for {counted(len(jobs) - number, 'run')}" if number < len(jobs) else ""
+            display.print_line(f"{outcome.job.label}  {accuracy:.1f} %{rest}")
     return problems
 
 

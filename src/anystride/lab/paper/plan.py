@@ -23,6 +23,7 @@ from anystride.lab.models import registry
 from anystride.lab.models.network import in_fast_layout
 from anystride.lab.paper.datasets import DatasetFacts, dataset_facts
 from anystride.lab.paper.recipe import Grid
+from anystride.lab.report.text import counted
 from anystride.lab.run.config import RunConfig
 
 PASSES = 3
@@ -101,7 +102,8 @@ def estimate(grid: Grid, device: torch.device | None = None, rate: float | None 
         hours = hours.plus(speeds[run.method].seconds(costs[run][0]).times(examples[run] / 3600))
     each, parameters = zip(*costs.values(), strict=True)
     checkpoints = sum(BYTES * costs[run][1] * (1 + STATES[run.optimizer]) for run in runs)
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    processor = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else processor
     return Estimate(
         runs=len(runs),
         examples=sum(examples[run] for run in runs),

@@ -9,8 +9,18 @@ MINUTE, HOUR, DAY, YEAR = 60.0, 3600.0, 86400.0, 365.25 * 86400.0
 
 def strides_text(strides: Sequence[Sequence[float]], digits: int = 2) -> str:
     """Strides for people: `2.35x1.98, 2, 3.1`, where an axis pair of equal strides is written once."""
-    stages = [[f"{round(value, digits):g}" for value in pair] for pair in strides]
-    return ", ".join("x".join(dict.fromkeys(pair)) for pair in stages)
+    return ", ".join("x".join(dict.fromkeys(_stride_text(value, digits) for value in pair)) for pair in strides)
+
+
+def _stride_text(value: float, digits: int) -> str:
+    """A stride that is a little off a whole number, and makes maps of another size than that, keeps its digits."""
+    nearest = round(value, digits)
+    return f"{nearest:.{digits}f}" if nearest.is_integer() and nearest != value else f"{nearest:g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things for people: `1 run`, `1,200 runs`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def sizes_text(sizes: list[list[int]]) -> str:

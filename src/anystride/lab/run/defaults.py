@@ -78,11 +78,12 @@ def _by_data(data: str, label_pattern: str) -> dict[str, Any]:
 
 def told(config: RunConfig) -> str:
     """What a run is, in a line, with the options that change it."""
-    size = f" at {config.image_size}x{config.image_size}" if config.model not in ("audio", "series") else ""
+    sized = config.model not in ("audio", "series")
+    size = f" at {config.image_size}x{config.image_size}" if sized else ""
     best = f"the best epoch on {config.validation:.0%} set aside" if config.validation else "the last epoch is kept"
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     threads = "1 thread" if config.threads == 1 else f"{config.threads} threads"
     return (
         f"{config.model} of width {config.width}{size}, {epochs}, {best}, on {threads}; "
-        "options such as --model, --width, --image-size and --epochs change this"
+        f"options such as --model, --width, {'--image-size ' * sized}and --epochs change this"
     )

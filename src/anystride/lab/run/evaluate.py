@@ -26,7 +26,7 @@ from anystride.lab.record import finite_or_none, provenance, write
 from anystride.lab.report.confusion import draw
 from anystride.lab.run.config import LONGEST
 from anystride.lab.run.environment import RunEnvironment
-from anystride.lab.run.labelled import Labelled, labelled
+from anystride.lab.run.labelled import Labelled, is_own, labelled
 from anystride.lab.run.training import TOP
 from anystride.lab.trained import Trained, open_run
 
@@ -150,8 +150,9 @@ def _show(found: Labelled, measures: Measures, trained: Trained, data: str, cons
         )
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
+    held = ", the test examples of the training" if is_own(trained, data) else ""
     top5 = "" if measures.top5 is None else f", among the {TOP} best guesses {100 * measures.top5:.1f} %"
-    say(f"{data}: {100 * measures.accuracy:.1f} % of {len(found.labels):,} examples right{top5} ({trained.kept})")
+    say(f"{data}: {100 * measures.accuracy:.1f} % of {len(found.labels):,} examples right{held}{top5} ({trained.kept})")
     if len(measures.by_task) > 1:
         say("; ".join(f"{name} {100 * value:.1f} %" for name, value in measures.by_task.items()))
     if found.left_out:

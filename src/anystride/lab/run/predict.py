@@ -14,6 +14,7 @@ from rich.text import Text
 
 from anystride.lab.data.inputs import kind
 from anystride.lab.data.meter import progress
+from anystride.lab.data.names import is_there
 from anystride.lab.data.tree import list_files, printable
 from anystride.lab.errors import UsageError
 from anystride.lab.files import check_place, is_folder, replacing
@@ -67,10 +68,13 @@ def predict(
         raise UsageError(f"--out must end in {' or '.join(ENDINGS)}, got {str(place)!r}")
     check_place(place, _is_ours, overwrite)
     rows = classify(trained, files)
-    _save(rows, trained, place)
+    problems = sum(isinstance(row.outcome, UsageError) for row in rows)
+    if problems < len(rows):
+        _save(rows, trained, place)
     _show(rows, trained, console)
-    console.print(f"All probabilities: {printable(str(place))}", highlight=False, markup=False, soft_wrap=True)
-    return 1 if any(isinstance(row.outcome, UsageError) for row in rows) else 0
+    last = f"All probabilities: {printable(str(place))}" if problems < len(rows) else "Nothing was written."
+    console.print(last, highlight=False, markup=False, soft_wrap=True)
+    return 1 if problems else 0
 
 
 def classify(trained: Trained, files: Iterable[Path]) -> list[Row]:
@@ -84,7 +88,10 @@ def classify(trained: Trained, files: Iterable[Path]) -> list[Row]:
     bad: list[Row] = []
     for path in files:
         if not is_folder(path):
-            paths.append(path)
+            if is_there(str(path)):
+                paths.append(path)
+            else:
+                bad.append(Row(path, UsageError(f"{str(path)!r} does not exist")))
             continue
         found, strange = list_files(path, name)
         if not found and not strange:

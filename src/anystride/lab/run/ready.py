@@ -118,7 +118,8 @@ def build(config: RunConfig, source: Source) -> Classifier:
     try:
         return Classifier(config, source.heads, source.example.shape[1:], source.preprocessing)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        option = str(error).partition(" ")[0]
+        raise UsageError(f"{'--' * (option in vars(config))}{error}") from error
 
 
 def check_batch(config: RunConfig, source: Source, environment: RunEnvironment) -> None:
@@ -127,7 +128,7 @@ def check_batch(config: RunConfig, source: Source, environment: RunEnvironment) 
     pairs = config.mixup > 0 and config.mixup_by == "pair"
     if config.batch_size * (1 + pairs) > count and not config.epoch_steps:
         most = f"{count // (1 + pairs)}, {'half of ' * pairs}the training examples"
-        raise UsageError(f"--batch-size must be at most {most}, got {config.batch_size}")
+        raise UsageError(f"--batch-size must be at most {most}, got {config.batch_size}; pass a smaller one")
     if config.batch_size % parts:
         raise UsageError(
             f"--batch-size must be a multiple of {parts}, the parts that --accumulate {config.accumulate} and "

@@ -17,7 +17,7 @@ from anystride.lab.models.measure import COUNTER
 from anystride.lab.report.collect import Results, Run, collect
 from anystride.lab.report.html import grids, runs
 from anystride.lab.report.html.assets import SCRIPT, STYLE
-from anystride.lab.report.text import printable
+from anystride.lab.report.text import counted, printable
 from anystride.lab.run.folder import RECORD
 from anystride.lab.run.record import Record
 
@@ -69,14 +69,15 @@ def _page(results: Results, out: Path) -> str:
     )
     body = f"{''.join(section.html for section in sections)}{runs.section(results, link, is_short=bool(sections))}"
     older = sum(run.record.counter != COUNTER for run in ended)
-    counted = f" The costs of {older} runs are as an older version counted them." if older else ""
+    costs = f" The costs of {counted(older, 'run')} are as an older version counted them." if older else ""
+    told_ended = f"{counted(len(ended), 'run')} {'has' if len(ended) == 1 else 'have'} ended."
     unfinished = f" {len(results.unfinished)} have not." if results.unfinished else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>anystride: results</title><style>{STYLE}</style></head><body>"
         f"<h1>Learning strides: what was measured</h1>{told if sections else ''}"
-        f"<p>{len(ended)} runs have ended.{unfinished}{counted} {escape(_where([run.record for run in ended]))}</p>"
+        f"<p>{told_ended}{unfinished}{costs} {escape(_where([run.record for run in ended]))}</p>"
         f"{_problems(results.problems)}{_contents(sections)}{_numbered(body)}"
         f'<div id="tip" role="status"></div><script>{SCRIPT}</script></body></html>\n'
     )
