@@ -24,6 +24,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/anystride bench $(ARGS)
 
+docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
 

@@ -235,3 +235,17 @@ def test_a_trunk_at_two_sizes():
     assert [change.role for change in plan.changes] == ["learn", "learn"]
     set_strides(model, 1.6)
     trains(model, torch.randn(1, 3, 24, 24), torch.randn(1, 3, 48, 48))
+
+
+def test_a_norm_that_larger_strides_leave_one_sample_is_told_and_learns():
+    def block(channels):
+        return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+
+    model = nn.Sequential(block(3), block(4), nn.Conv2d(4, 4, 3, padding=1), nn.InstanceNorm2d(4))
+    plan = convert_(model, torch.randn(2, 3, 8, 8))
+    assert [change.role for change in plan.changes] == ["learn", "learn"]
+    assert "strides that grow leave a norm a single sample" in str(plan)
+    set_strides(model, 1.5)
+    trains(model, torch.randn(2, 3, 8, 8))
+    large = convert_(nn.Sequential(block(3), nn.Conv2d(4, 4, 1), nn.InstanceNorm2d(4)), torch.randn(2, 3, 32, 32))
+    assert "single sample" not in str(large)

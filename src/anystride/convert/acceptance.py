@@ -19,6 +19,9 @@ from anystride.unstrided import UnknownFunctionError
 
 # Strides in relation to those at the start, at which a converted model must run, too.
 FACTORS = (0.75, 1.35)
+# How torch begins when a norm is given a map with one sample: that is a matter of the example's size, not of the model.
+ONE_SAMPLE = "Expected more than 1 "
+SMALL = "strides that grow leave a norm a single sample at this input size: larger inputs avoid that"
 
 
 class Acceptance:
@@ -36,6 +39,8 @@ class Acceptance:
         self.outputs: dict[str, list[tuple[int, ...]]] = {}
         self.twice: set[str] = set()
         self.start: list[Tensor] = []
+        self.found: list[list[Tensor]] = []
+        self.small = ""
 
     def runs(self) -> bool:
         """Run the model in each mode; see also whose output what comes next changes in place."""
@@ -69,7 +74,7 @@ class Acceptance:
     def moves(self) -> bool:
         """Whether the model runs at other strides, for as many examples; if so, what it then gives is noted."""
         pools = _pools(self.places)
-        self.found: list[list[Tensor]] = []
+        self.found, self.small = [], ""
         for factor in FACTORS if pools else ():
             seen = InPlace()
             with _moved(pools, factor):
@@ -77,6 +82,9 @@ class Acceptance:
                     output = self.planner.run(seen, False)
                     self.planner.same_rows(output)
                 except Exception as error:
+                    if factor > 1 and str(error).startswith(ONE_SAMPLE):
+                        self.small = SMALL
+                        continue
                     return self._refused(error, seen, "at other strides what follows refuses")
             self.found.append(tensors(output))
         return True
@@ -84,7 +92,7 @@ class Acceptance:
     def notes(self) -> tuple[str, ...]:
         """What follows the strides that should perhaps not."""
         inputs = {tuple(x.shape[-axes:]) for x in tensors(self.planner.example) for axes in range(1, x.dim() - 1)}
-        notes = []
+        notes = [self.small] if self.small else []
         for number, start in enumerate(self.start):
             others = [found[number].shape for found in self.found if number < len(found)]
             other = next((shape for shape in others if shape != start.shape and len(shape) == start.dim()), None)
