@@ -249,3 +249,30 @@ def test_a_norm_that_larger_strides_leave_one_sample_is_told_and_learns():
     trains(model, torch.randn(2, 3, 8, 8))
     large = convert_(nn.Sequential(block(3), nn.Conv2d(4, 4, 1), nn.InstanceNorm2d(4)), torch.randn(2, 3, 32, 32))
     assert "single sample" not in str(large)
+
+
+class Regions(nn.Module):
+    """A head on regions of a size of its own, which only training has."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.mask = nn.ConvTranspose2d(4, 2, 2, stride=2)
+
+    def forward(self, x):
+        y = self.trunk(x)
+        if not self.training:
+            return y
+        from torchvision.ops import roi_align
+
+        box = torch.tensor([[0.0, 1.0, 1.0, 9.0, 9.0]])
+        return self.mask(roi_align(y, box, (5, 5)))
+
+
+def test_a_size_that_does_not_follow_from_the_input_is_not_guessed():
+    pytest.importorskip("torchvision")
+    model = Regions()
+    plan = convert_(model, torch.randn(1, 3, 32, 32))
+    assert {change.key: change.rules for change in plan.changes if change.role == "keep"} == {"mask": (10, 10)}
+    for size in ((32, 32), (48, 40)):
+        assert model(torch.randn(1, 3, *size)).shape == (1, 2, 10, 10)

@@ -75,11 +75,13 @@ class Rules:
         if rule.apply(given[along]) != fixed:
             return fixed
         other, number = self.other().get(key), self.ties.calls[item][0]
-        if other is not None and number < len(other.sizes):
-            # In the larger run each input is twice as long.
-            found = other.sizes[number][1]
-            if axis >= len(found) or rule.apply(2 * given[along]) != found[axis]:
-                return fixed
+        if other is None or number >= len(other.sizes):
+            # Nothing bears out what lies between layers: a crop of so many samples, or a size of its own (RoI pooling).
+            return fixed if any(step[::2] == (1, 1) for step in steps) else rule
+        # In the larger run each input is twice as long.
+        found = other.sizes[number][1]
+        if axis >= len(found) or rule.apply(2 * given[along]) != found[axis]:
+            return fixed
         return rule
 
     def _chain(self, item: Resolution, axis: int, depth: int) -> tuple[Resolution, int, Steps] | None:
