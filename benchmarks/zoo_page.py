@@ -122,6 +122,24 @@ def summary(zoo: dict[str, Any], field: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+INNER = ("2c80cc919b06", "3f4b13f253ed")
+"""Sources of rows that were tried when `inner` was the default ramp."""
+
+
+def older(field: dict[str, Any]) -> str:
+    """Which rows were not tried since the raised cosine is the default."""
+    names: dict[str, int] = {}
+    for record in field["rows"].values():
+        key = record.get("family", "")
+        if record.get("source") in INNER and "plain" not in record:
+            name = KINDS.get(key, LIBRARIES.get(key, key))
+            names[name] = names.get(name, 0) + 1
+    told = "; ".join(f"{name} {count}" for name, count in sorted(names.items(), key=lambda item: -item[1]))
+    return (
+        f"Tried before 0.2.0, with the ramp that was the default then, `inner`, and not since: {told}." if told else ""
+    )
+
+
 def zoo_page(results: dict[str, Any], field: dict[str, Any]) -> str:
     """The part of benchmarks/zoo.py, and the head of the page."""
     rows: Rows = results["rows"]
@@ -144,6 +162,7 @@ random.
 {summary(results, field)}
 
 "Nothing to learn" are networks without a stride, or whose sizes are fixed at every place. The tables say what fails.
+{older(field)}
 
 **timm**: {len(timm)} model modules, each by its smallest network. In {len(relevant)} of them downsampling is more than
 one patch embedding: two or more places that reduce the resolution, or two or more levels by timm's own account, however
