@@ -276,3 +276,33 @@ def test_a_size_that_does_not_follow_from_the_input_is_not_guessed():
     assert {change.key: change.rules for change in plan.changes if change.role == "keep"} == {"mask": (10, 10)}
     for size in ((32, 32), (48, 40)):
         assert model(torch.randn(1, 3, *size)).shape == (1, 2, 10, 10)
+
+
+class Boxed(nn.Module):
+    """A network that takes boxes beside its image, which do not grow with it."""
+
+    def __init__(self, only_in_training):
+        super().__init__()
+        self.only_in_training = only_in_training
+        self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.valid = nn.Conv2d(4, 4, 3)
+        self.up = nn.ConvTranspose2d(4, 2, 2, stride=2)
+
+    def forward(self, x, boxes):
+        left, top, right, bottom = boxes.unbind(1)
+        if self.only_in_training and not self.training:
+            return self.down(x)
+        return self.up(self.valid(self.down(x))) + ((right - left) * (bottom - top)).mean()
+
+
+@pytest.mark.parametrize("only_in_training", [False, True])
+def test_a_size_is_followed_where_boxes_stand_beside_the_image(only_in_training):
+    boxes = torch.tensor([[0.0, 1.0, 9.0, 9.0]])
+    model = Boxed(only_in_training)
+    plain = copy.deepcopy(model)
+    convert_(model, (torch.randn(1, 3, 32, 32), boxes))
+    for size in ((32, 32), (48, 40)):
+        x = torch.randn(1, 3, *size)
+        assert model(x, boxes).shape == plain(x, boxes).shape
+    set_strides(model, 1.5)
+    assert model(torch.randn(1, 3, 48, 40), boxes).shape == plain(torch.randn(1, 3, 48, 40), boxes).shape

@@ -1,6 +1,7 @@
 """From a model and an example to a plan: what changes the resolution, how it can be replaced, and what must agree."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -146,12 +147,18 @@ class Planner:
         """The sites as a run on a larger example shows them; empty where the model takes no other size."""
         if self._other is None:
             self._other = {}
-            survey = Survey(self._other)
-            survey.known.update(self.survey.known)
-            try:
-                self.run(survey, False, example=larger(self.example))
-            except Exception:  # it takes no other size
-                self._other.clear()
+            for axes in (2, 3):  # boxes and tables have two, and are no maps
+                survey, example = Survey(self._other), larger(self.example, axes)
+                survey.known.update(self.survey.known)
+                try:
+                    self.run(survey, False, example=example)
+                except Exception:  # it takes no such input
+                    self._other.clear()
+                    continue
+                if True in self.training:
+                    with suppress(Exception):  # what it showed until then holds
+                        self.run(survey, True, example=example)
+                break
         return self._other
 
     def _strides(self, module: nn.Module, site: Site) -> bool:

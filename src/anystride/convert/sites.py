@@ -97,11 +97,11 @@ def common_start(a: Sequence[T], b: Sequence[T]) -> tuple[T, ...]:
     return tuple(a[:shared])
 
 
-def larger(example: Any) -> Any:
-    """An example whose maps are twice as long along each spatial axis."""
+def larger(example: Any, least: int) -> Any:
+    """An example whose maps, of at least so many axes, are twice as long along each spatial axis."""
 
     def twice(value: Tensor) -> Tensor:
-        if value.dim() < 2:
+        if value.dim() < least:
             return value
         first = 1 if value.dim() == 2 else 2
         return value.repeat(*[1] * first, *[2] * (value.dim() - first))
