@@ -283,13 +283,15 @@ class Boxed(nn.Module):
 
     def __init__(self, only_in_training):
         super().__init__()
-        self.only_in_training = only_in_training
+        self.only_in_training, self.longest = only_in_training, 100
         self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1)
         self.valid = nn.Conv2d(4, 4, 3)
         self.up = nn.ConvTranspose2d(4, 2, 2, stride=2)
 
     def forward(self, x, boxes):
         left, top, right, bottom = boxes.unbind(1)
+        if x.shape[-1] > self.longest:
+            raise ValueError("too long")
         if self.only_in_training and not self.training:
             return self.down(x)
         return self.up(self.valid(self.down(x))) + ((right - left) * (bottom - top)).mean()
@@ -306,3 +308,10 @@ def test_a_size_is_followed_where_boxes_stand_beside_the_image(only_in_training)
         assert model(x, boxes).shape == plain(x, boxes).shape
     set_strides(model, 1.5)
     assert model(torch.randn(1, 3, 48, 40), boxes).shape == plain(torch.randn(1, 3, 48, 40), boxes).shape
+
+
+def test_a_size_that_no_larger_run_bears_out_is_told():
+    model = Boxed(False)
+    model.longest = 50
+    plan = convert_(model, (torch.randn(1, 3, 32, 32), torch.tensor([[0.0, 1.0, 9.0, 9.0]])))
+    assert "up keeps the example's size whatever the input's: how it follows was not found" in plan.notes

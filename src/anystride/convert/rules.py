@@ -76,8 +76,11 @@ class Rules:
             return fixed
         other, number = self.other().get(key), self.ties.calls[item][0]
         if other is None or number >= len(other.sizes):
+            if not any(step[::2] == (1, 1) for step in steps):
+                return rule
             # Nothing bears out what lies between layers: a crop of so many samples, or a size of its own (RoI pooling).
-            return fixed if any(step[::2] == (1, 1) for step in steps) else rule
+            self.constant.add(key[0])
+            return fixed
         # In the larger run each input is twice as long.
         found = other.sizes[number][1]
         if axis >= len(found) or rule.apply(2 * given[along]) != found[axis]:

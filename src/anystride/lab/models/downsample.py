@@ -130,6 +130,10 @@ class ConvPool(nn.Module):
         return pooled(self.pool, self.conv, x)
 
 
+SHRINKING = "one for each block that shrinks the map, as in 2,2,2"
+"""What strides belong to, for a message."""
+
+
 def checked_strides(
     spec: NetworkSpec,
     counts: Mapping[int, str],

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from anystride.lab.models.downsample import Stride, checked_strides, conv_stride_and_pool, pooled
+from anystride.lab.models.downsample import SHRINKING, Stride, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
 from anystride.lab.models.spec import NetworkSpec
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
-SHORTCUTS = "one for each block that shrinks the map, as in 2,2,2"
 FIRST = "the first block, then those that shrink the map, as in 1,2,2,2"
 
 
@@ -106,7 +105,7 @@ def resnet18(spec: NetworkSpec) -> ResNet:
         >>> resnet18(spec)(torch.zeros(2, 1, 32, 32)).shape
         torch.Size([2, 10])
     """
-    pairs = checked_strides(spec, {STAGES - 1: SHORTCUTS, STAGES: FIRST}, (2, 2, 2))
+    pairs = checked_strides(spec, {STAGES - 1: SHRINKING, STAGES: FIRST}, (2, 2, 2))
     conv = nn.Conv2d(spec.in_channels, spec.width, 3, padding=1, bias=False)
     stem = nn.Sequential(conv, nn.BatchNorm2d(spec.width), nn.ReLU())
     return ResNet(stem, spec, pairs)

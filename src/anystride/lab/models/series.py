@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from anystride.lab.models import downsample
-from anystride.lab.models.downsample import Stride1d, checked_strides, conv_stride_and_pool, pooled
+from anystride.lab.models.downsample import SHRINKING, Stride1d, checked_strides, conv_stride_and_pool, pooled
 from anystride.lab.models.network import Network, linear_heads
 from anystride.lab.models.spec import NetworkSpec
 
@@ -84,8 +84,7 @@ def series(spec: NetworkSpec) -> SeriesNet:
         >>> series(NetworkSpec(5, in_channels=2, width=4, method="inner"))(torch.zeros(3, 2, 100)).shape
         torch.Size([3, 5])
     """
-    counts = {SHORTCUTS: "one for each block that shrinks the map, as in 2,2,2"}
-    pairs = checked_strides(spec, counts, (2,) * SHORTCUTS, METHODS)
+    pairs = checked_strides(spec, {SHORTCUTS: SHRINKING}, (2,) * SHORTCUTS, METHODS)
     for along, other in pairs:
         if along != other:
             raise ValueError(
