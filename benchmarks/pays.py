@@ -4,7 +4,7 @@
     python benchmarks/pays.py --check    # only says whether they are what the records say
 
 Everything comes from the records in results/real, which are those of `anystride paper RECIPE --data cifar10-jpeg` and
-`--data spoken-digits`.
+`--data spoken-digits`. A run of the first that was made with `--precision 32-true` alone is marked: †.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ GRIDS = (
     ("table-a7", "spoken-digits"),
 )
 """Tables of the paper on real data."""
+FLOAT32 = "32-true"
+"""The precision of some runs, made on a processor without bfloat16: marked by †."""
 RECOVERED = {"photographs": "EfficientNet-lite0, 250 photographs", "cifar10": "ResNet-20, CIFAR-10 (JPEG)"}
 
 
@@ -53,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    found = points(RECIPES["pareto"].grid("cifar10-jpeg"), record_in(REAL))
+    found = points(RECIPES["pareto"].grid("cifar10-jpeg"), record_of)
     blocks = made(found)
     wrong = []
     for page in PAGES:
@@ -67,6 +69,11 @@ def main() -> None:
         draw(found, PICTURE, HEADING)
     print(f"changed: {', '.join(wrong)}" if wrong else "nothing changed")
     sys.exit(options.check and bool(wrong))
+
+
+def record_of(run: RunConfig) -> Record | None:
+    """The record of a run, else of the same run in float32."""
+    return record_in(REAL)(run) or record_in(REAL)(replace(run, precision=FLOAT32))
 
 
 def made(found: Sequence[Point]) -> dict[str, str]:
@@ -152,7 +159,11 @@ def _text(point: Point | None, best: float) -> str:
     number = f"{point.accuracy:.1f}{spread}"
     number = f"**{number}**" if point.accuracy == best else number
     where = "" if point.config.budget_macs else f", {point.name}"
-    return f"{number} at {point.macs / 1e6:.1f}{where}"
+    return f"{number} at {point.macs / 1e6:.1f}{where}{_mark(point.config)}"
+
+
+def _mark(*configs: RunConfig) -> str:
+    return " †" if any(config.precision == FLOAT32 for config in configs) else ""
 
 
 def search(found: Sequence[Point]) -> str:
@@ -162,7 +173,7 @@ def search(found: Sequence[Point]) -> str:
     lines.append(f"| all strides of {{1, 2, 3}}³ by hand | {len(strided)} | {sum(p.hours for p in strided):.1f} |")
     names = {FITTED: "fitted, not learned"} | {method: f"learned, `{method}`" for method in LEARNED}
     for series, name in names.items():
-        mine = [point for point in found if point.series == series]
+        mine = [point for point in found if point.series == series and not _mark(point.config)]
         if mine:
             lines.append(f"| {name}, one budget | 1 | {sum(p.hours for p in mine) / len(mine):.2f} |")
     return "\n".join(lines)
@@ -170,7 +181,7 @@ def search(found: Sequence[Point]) -> str:
 
 def learning() -> str:
     """How strides learn best, as it was chosen on half of the training data."""
-    grid, record_of = RECIPES["learning"].grid("cifar10-jpeg", seeds=1), record_in(REAL)
+    grid = RECIPES["learning"].grid("cifar10-jpeg", seeds=1)
     cells = {(cell.row, cell.column): cell for cell in grid.cells if cell.value == "validation"}
     columns = list(dict.fromkeys(column for _, column in cells))
     lines = [f"| strides | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
@@ -190,7 +201,6 @@ def learning() -> str:
 
 def compared(recipe: str, dataset: str) -> str:
     """What a recipe's table has of accuracies, each with its cost, or of strides; a table per panel."""
-    record_of = record_in(REAL)
     cells = [
         cell
         for cell in RECIPES[recipe].grid(dataset).resolve(record_of).cells
@@ -202,13 +212,13 @@ def compared(recipe: str, dataset: str) -> str:
         columns = list(dict.fromkeys(column for _, column in chosen))
         lines = [f"| {panel} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
         for row in dict.fromkeys(row for row, _ in chosen):
-            texts = [_measured(chosen.get((row, column)), row, record_of) for column in columns]
+            texts = [_measured(chosen.get((row, column)), row) for column in columns]
             lines.append(f"| {row} | {' | '.join(texts)} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables) or "Not measured."
 
 
-def _measured(cell: Cell | None, row: str, record_of: Callable[[RunConfig], Record | None]) -> str:
+def _measured(cell: Cell | None, row: str) -> str:
     if cell is None:
         return ""
     starts = {replace(run, seed=0) for run in cell.runs}
@@ -217,9 +227,11 @@ def _measured(cell: Cell | None, row: str, record_of: Callable[[RunConfig], Reco
     found, rate = measured(cell, record_of), cell.value.startswith("accurac")
     digits = 1 if rate else 2
     spread = "" if found.sd is None else f" ± {found.sd:.{digits}f}"
-    costs = [record.multiply_accumulates / 1e6 for run in cell.runs if (record := record_of(run)) is not None]
+    records = [(run, record) for run in cell.runs if (record := record_of(run)) is not None]
+    costs = [record.multiply_accumulates / 1e6 for _, record in records]
     where = f" at {statistics.fmean(costs):.1f}" if rate and row != MEAN else ""
-    return f"{found.mean:.{digits}f}{spread}{where}"
+    mark = _mark(*(record.config for run, record in records if run.precision != FLOAT32))
+    return f"{found.mean:.{digits}f}{spread}{where}{mark}"
 
 
 def recovered(task: str) -> str:

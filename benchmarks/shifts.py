@@ -2,12 +2,14 @@
 
     python benchmarks/shifts.py --runs runs/paper --record results/real/shifts.json
 
-For the trained networks of `anystride paper pareto --data cifar10-jpeg` under --runs. Each test image is shifted twice,
-by up to an eighth of its side along both axes, with zeros where nothing was. All networks see the same shifts.
+For the trained networks of `anystride paper pareto --data cifar10-jpeg` under --runs, those of `--precision 32-true`
+included. Each test image is shifted twice, by up to an eighth of its side along both axes, with zeros where nothing
+was. All networks see the same shifts.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,7 +39,7 @@ def main() -> None:
     if options.record.exists():  # goes on where it stopped
         found = json.loads(options.record.read_text())["consistency"]
     for cell in RECIPES["pareto"].grid(DATA).cells:
-        for config in cell.runs:
+        for config in (twin for run in cell.runs for twin in (run, replace(run, precision="32-true"))):
             folder = run_folder(options.runs, config)
             record = readable(config, folder)
             if record and record.multiply_accumulates <= DEAREST and config.key not in found:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -80,6 +81,33 @@ def test_every_plan_starts_nothing(name: str, tmp_path: Path, capsys: pytest.Cap
         runs = RECIPES[name].grid(RECIPES[name].stand_in, width=4).runs
         assert runs[0].key in "".join(printed.split()).replace("│", "")
         assert "device time" in printed
+
+
+@pytest.mark.slow
+def test_a_plan_counts_what_is_left(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paper(*small("table-a7", out))
+    capsys.readouterr()
+    assert paper(*small("table-a7", out), "--plan") == 0
+    assert "4 runs, all of them finished." in capsys.readouterr().out
+    assert paper(*small("table-a7", out), "--seeds", "2", "--plan") == 0
+    assert "8, 4 of them finished; what follows is for the others" in capsys.readouterr().out
+    assert paper(*small("table-a7", out), "--seeds", "2", "--plan", "--only", "seed1") == 0
+    assert "4, 0 of them finished" in capsys.readouterr().out
+    assert paper(*small("table-a7", out), "--plan", "--only", "nowhere") == 2
+    assert "--only must be a part of a run's name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("capability", "slow"), [("AVX2", True), ("AVX512", False), ("DEFAULT", False)])
+def test_a_precision_that_is_slow_here_is_told(
+    capability: str, slow: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tiny = ["release", "--data", "scenes", *TINY, "--only", "strided", "--batch-size", "8", "--out", str(tmp_path)]
+    for options in (["--precision", "bf16-mixed", "--plan", "--rate", "1"], ["--precision", "bf16-mixed"], []):
+        assert paper(*tiny, *options) == 0
+        printed = capsys.readouterr().out
+        assert ("with --precision 32-true" in " ".join(printed.split())) == (slow and bool(options))
 
 
 @pytest.mark.slow

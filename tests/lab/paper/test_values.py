@@ -147,6 +147,14 @@ def test_an_estimate_at_another_devices_rate_measures_nothing(monkeypatch):
     assert twice.hours.middle == pytest.approx(cost.hours.middle / 2)
 
 
+def test_an_estimate_counts_what_is_left():
+    grid = RECIPES["table3"].grid("scenes", seeds=1, **SMALL)
+    left = [run for run in grid.runs if run.method == "strided"][:2]
+    cost = estimate(grid, torch.device("cpu"), 1e9, is_left=left.__contains__)
+    assert (cost.runs, cost.examples) == (2, 2 * plan._examples(left[0]))
+    assert list(cost.rate) == ["strided"]
+
+
 def test_time_grows_linearly_between_the_cheapest_and_the_most_expensive_network(monkeypatch):
     grid = RECIPES["pareto"].grid("scenes", seeds=1, **SMALL)
     strided = replace(grid, cells=tuple(cell for cell in grid.cells if cell.column == "Strided Conv."))

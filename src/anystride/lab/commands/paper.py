@@ -171,13 +171,23 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _plan(request: GridRequest, options: argparse.Namespace) -> None:
-    from anystride.lab.paper.grid import record_in
+    from anystride.lab.paper.grid import ONLY, record_in
     from anystride.lab.paper.plan import estimate
     from anystride.lab.paper.show import plan_table
+    from anystride.lab.report.text import counted
 
-    grid = request.grid().resolve(record_in(options.out))
-    cost = estimate(grid, rate=None if options.rate is None else 1e9 * options.rate)
-    console().print(plan_table(grid, cost, record_in(options.out)))
+    record_of, only = record_in(options.out), options.only
+    grid = request.grid().resolve(record_of)
+    names = [run.key for run in grid.runs if only in run.key]
+    left = {run for run in grid.runs if only in run.key and record_of(run) is None}
+    if not names:
+        raise UsageError(ONLY.format(only))
+    if not left:
+        console().print(f"{grid.recipe} on {grid.dataset}: {counted(len(names), 'run')}, all of them finished.")
+        return
+    rate = None if options.rate is None else 1e9 * options.rate
+    cost = estimate(grid, rate=rate, is_left=left.__contains__)
+    console().print(plan_table(grid, cost, len(names) - len(left), names))
 
 
 def _run(request: GridRequest, options: argparse.Namespace) -> int:

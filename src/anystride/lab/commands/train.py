@@ -16,7 +16,7 @@ from anystride.lab.commands.parsing import Parser
 from anystride.lab.data.names import is_known, is_there
 from anystride.lab.errors import UsageError
 from anystride.lab.run.config import SCENES, RunConfig
-from anystride.lab.run.defaults import LIMITED, METHOD, VALIDATION, told, usual
+from anystride.lab.run.defaults import LIMITED, METHOD, VALIDATION, slow_precision, told, usual
 from anystride.lab.run.environment import PARENT
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def train(config: RunConfig, folder: Path, mode: Mode, environment: RunEnvironme
         counts = open_source(config, environment.root, environment.download).counts
         console.print(f"{config.data}: {counts}", highlight=False, markup=False)
         console.print(told(config), highlight=False)
+        if warning := slow_precision(config):
+            console.print(warning, highlight=False)
     with Display(console) as display:
         progress = RunProgress(config.name, display.show)
         record = run(config, folder, mode=mode, environment=environment, callbacks=(progress,))

@@ -22,6 +22,7 @@ from anystride.lab.paper.recipe import METHODS, Grid, check_changes, is_own
 from anystride.lab.record import write
 from anystride.lab.report.text import counted
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.defaults import slow_precision
 from anystride.lab.run.environment import RunEnvironment
 from anystride.lab.run.folder import readable
 from anystride.lab.run.job import Job, Outcome
@@ -29,6 +30,7 @@ from anystride.lab.run.progress import Display
 from anystride.lab.run.ready import check_batch
 from anystride.lab.run.record import Record
 
+ONLY = "--only must be a part of a run's name, which --plan lists, got {!r}"
 RUNS, GRIDS, MEASURED = "runs", "grids", "measurements"
 LONGEST = 60
 """Characters of a path or a value in the name of a request's file."""
@@ -173,7 +175,7 @@ def execute(
         done.update(rest)
         problems += _make(rest, out, environment, executor, console)
     if only and not done:
-        raise UsageError(f"--only must be a part of a run's name, which --plan lists, got {only!r}")
+        raise UsageError(ONLY.format(only))
     return grid, problems
 
 
@@ -188,6 +190,8 @@ def _tell(configs: Sequence[RunConfig], out: Path, environment: RunEnvironment, 
     for counts in dict.fromkeys(source.counts for source in sources.values()):
         if counts:
             console.print(counts, highlight=False, markup=False)
+    for warning in filter(None, dict.fromkeys(map(slow_precision, sources))):
+        console.print(warning, highlight=False)
     for config, source in sources.items():
         check_batch(config, source, environment)  # here, since all runs of a folder that is too small would fail
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -54,15 +54,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a grid takes.
+    """What runs of a grid take.
 
     Args:
-        runs: all runs, those that follow from a result included.
+        runs: how many, those that follow from a result included.
         examples: what all runs train on.
         macs: the smallest and the largest number of multiply-accumulates per example.
         rate: multiply-accumulates per second in training, of each method's most expensive network, at the median.
         device: what the time is for, in words.
-        hours: of the device, all runs one after another.
+        hours: of the device, one run after another.
         parameters: the smallest and the largest number.
         checkpoint_bytes: of all runs.
         data_bytes: about what the data sets take, unpacked; 0 for a stand-in.
@@ -79,18 +79,24 @@ class Estimate:
     data_bytes: int
 
 
-def estimate(grid: Grid, device: torch.device | None = None, rate: float | None = None) -> Estimate:
-    """Cost of `grid`. It takes a few seconds and trains nothing.
+def estimate(
+    grid: Grid,
+    device: torch.device | None = None,
+    rate: float | None = None,
+    is_left: Callable[[RunConfig], bool] = lambda run: True,
+) -> Estimate:
+    """Cost of those runs of `grid` that are left. It takes a few seconds and trains nothing.
 
     Args:
         grid: the runs.
         device: where a step is measured, by default the GPU if there is one.
         rate: multiply-accumulates per second in training of another device; then nothing is measured.
+        is_left: whether a run is to be made; of at least one. By default all are.
     """
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # A run that follows from a result is counted as a strided convolution at its predecessor's initial strides.
-    before = dict.fromkeys(run for cell in grid.pending for run in cell.follows)
-    runs = [*grid.runs, *(replace(run, method="strided", lam=0.0) for run in before)]
+    before = dict.fromkeys(run for cell in grid.pending for run in cell.follows if is_left(run))
+    runs = [*filter(is_left, grid.runs), *(replace(run, method="strided", lam=0.0) for run in before)]
     costs = {run: _cost(_cost_key(run)) for run in runs}
     speeds = {
         method: _Speed.of([run for run in runs if run.method == method], costs, where, rate)

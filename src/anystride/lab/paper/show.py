@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from anystride.lab.paper.recipe import METHODS, TITLES, Cell, Grid, Measurement,
 from anystride.lab.paper.values import Measured, measured
 from anystride.lab.report.text import duration_text
 from anystride.lab.run.config import RunConfig
+from anystride.lab.run.defaults import slow_precision
 from anystride.lab.run.record import Record
 
 DIGITS = {"stride": 2, "cutoff": 3, "complexity": 3, "striding": 1, "macs": 0, "mmacs": 2}
@@ -45,23 +46,23 @@ def show(grid: Grid, record_of: Callable[[RunConfig], Record | None], console: C
         console.print(f"Below each value, in brackets: the published one ({known}).", highlight=False)
 
 
-def plan_table(grid: Grid, cost: Estimate, record_of: Callable[[RunConfig], Record | None]) -> Table:
-    """What a grid will cost, and its runs by name."""
-    made = sum(record_of(run) is not None for run in grid.runs)
+def plan_table(grid: Grid, cost: Estimate, made: int, names: Sequence[str]) -> Table:
+    """What those runs of a grid cost that are left; how many were `made` before, and the `names` of all."""
     table = Table(title=f"{grid.recipe} on {grid.dataset}: a plan, nothing was started", title_justify="left")
     table.add_column("")
     table.add_column("", overflow="fold")
     rates = ", ".join(f"{method} {rate / 1e9:.3g}" for method, rate in cost.rate.items())
+    slow = "; ".join(filter(None, dict.fromkeys(map(slow_precision, grid.runs))))
     for name, text in (
-        ("runs", f"{cost.runs}, {made} of them finished"),
-        ("training examples, all runs", f"{cost.examples:,}"),
+        ("runs", f"{cost.runs + made}, {made} of them finished{'; what follows is for the others' if made else ''}"),
+        ("training examples", f"{cost.examples:,}"),
         ("MMAC per example, at the start", _range(f"{each / 1e6:,.1f}" for each in cost.macs)),
         ("parameters", _range(f"{each:,}" for each in cost.parameters)),
         ("estimated device time", _time_text(cost)),
-        ("speed behind it", f"GMAC/s in training: {rates}"),
+        ("speed behind it", f"GMAC/s in training: {rates}{'; ' if slow else ''}{slow}"),
         ("disk", f"checkpoints {_size(cost.checkpoint_bytes)}, data sets {_size(cost.data_bytes)}"),
         ("protocol", grid.note),
-        ("names", ", ".join(run.key for run in grid.runs)),
+        ("names", ", ".join(names)),
     ):
         table.add_row(name, text)
     return table
