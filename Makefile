@@ -9,6 +9,8 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/anystride demo $(ARGS)
 
+# Tests run side by side: a thread that waits for another sleeps, instead of taking the processor from it.
+test quick: export OMP_WAIT_POLICY := PASSIVE
 test: $(READY) lint
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov=anystride --cov-report=term --timeout=600 $(ARGS)
 	$(BIN)/coverage report --format=total --fail-under=95

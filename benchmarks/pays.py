@@ -120,7 +120,8 @@ def shifts(found: Sequence[Point]) -> str:
     for limit, row in _within(found, BUDGETS):
         values = [shares(point) for point in row]
         best = max(map(statistics.fmean, filter(None, values)))
-        texts = [_share(value, best) for value in values]
+        marks = [_mark(point.config) if point else "" for point in row]
+        texts = [_share(value, best) + mark for value, mark in zip(values, marks, strict=True)]
         lines.append(f"| {limit / 1e6:.1f} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
