@@ -88,7 +88,7 @@ def test_a_plan_counts_what_is_left(out: Path, capsys: pytest.CaptureFixture[str
     paper(*small("table-a7", out))
     capsys.readouterr()
     assert paper(*small("table-a7", out), "--plan") == 0
-    assert "4 runs, all of them finished." in capsys.readouterr().out
+    assert "4 runs finished, none left." in capsys.readouterr().out
     assert paper(*small("table-a7", out), "--seeds", "2", "--plan", "--rate", "1") == 0
     assert "8, 4 of them finished; what follows is for the others" in capsys.readouterr().out
     assert paper(*small("table-a7", out), "--seeds", "2", "--plan", "--rate", "1", "--only", "seed1") == 0

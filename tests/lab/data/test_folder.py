@@ -337,6 +337,16 @@ def test_an_empty_class(two_classes):
         opened(two_classes)
 
 
+def test_what_macos_adds_to_an_archive_is_no_class(two_classes):
+    plain = opened(two_classes)
+    extra = two_classes / "__MACOSX" / "bright"
+    extra.mkdir(parents=True)
+    for where in (two_classes / plain.classes[0], extra):
+        (where / "._0.png").write_bytes(b"\0\5\x16\7")
+    again = opened(two_classes)
+    assert (again.classes, again.counts) == (plain.classes, plain.counts)
+
+
 def test_a_class_that_only_the_test_folder_has(tmp_path):
     for name in ("train/a", "train/b", "test/a", "test/b", "test/c"):
         write_class(tmp_path / name, 1, 0)

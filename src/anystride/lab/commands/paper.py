@@ -176,18 +176,18 @@ def _plan(request: GridRequest, options: argparse.Namespace) -> None:
     from anystride.lab.paper.show import plan_table
     from anystride.lab.report.text import counted
 
-    record_of, only = record_in(options.out), options.only
+    record_of = record_in(options.out)
     grid = request.grid().resolve(record_of)
-    names = [run.key for run in grid.runs if only in run.key]
-    left = {run for run in grid.runs if only in run.key and record_of(run) is None}
-    if not names:
-        raise UsageError(ONLY.format(only))
+    chosen = [run for run in grid.runs if options.only in run.key]
+    left = {run for run in chosen if record_of(run) is None}
+    if not chosen:
+        raise UsageError(ONLY.format(options.only))
     if not left:
-        console().print(f"{grid.recipe} on {grid.dataset}: {counted(len(names), 'run')}, all of them finished.")
+        console().print(f"{grid.recipe} on {grid.dataset}: {counted(len(chosen), 'run')} finished, none left.")
         return
     rate = None if options.rate is None else 1e9 * options.rate
     cost = estimate(grid, rate=rate, is_left=left.__contains__)
-    console().print(plan_table(grid, cost, len(names) - len(left), names))
+    console().print(plan_table(grid, cost, len(chosen) - len(left), [run.key for run in chosen]))
 
 
 def _run(request: GridRequest, options: argparse.Namespace) -> int:

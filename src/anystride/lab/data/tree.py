@@ -206,7 +206,7 @@ class _Listing:
         return self._by_name(folder) if self.pattern else self._by_folder(folder)
 
     def _by_folder(self, folder: Path) -> dict[str, list[Path]]:
-        entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != "." and entry.is_dir())
+        entries = sorted(entry for entry in folder.iterdir() if _is_visible(entry.name) and entry.is_dir())
         return {printable(entry.name): list(self.files(entry)) for entry in entries}
 
     def _by_name(self, folder: Path) -> dict[str, list[Path]]:
@@ -248,8 +248,13 @@ def _visible(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
+        folders[:] = sorted(filter(_is_visible, folders))
+        yield from (Path(parent, name) for name in sorted(filter(_is_visible, files)))
+
+
+def _is_visible(name: str) -> bool:
+    """Whether a file or folder is somebody's; `__MACOSX` is what macOS adds to an archive."""
+    return name[0] != "." and name != "__MACOSX"
 
 
 def printable(name: str) -> str:

@@ -98,5 +98,5 @@ def slow_precision(config: RunConfig) -> str:
         return ""
     return (
         "--precision bf16-mixed: this processor has no AVX-512, without which bfloat16 is emulated: a step takes "
-        "about ten times as long as with --precision 32-true"
+        "many times as long as with --precision 32-true"
     )
