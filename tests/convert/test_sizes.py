@@ -315,3 +315,34 @@ def test_a_size_that_no_larger_run_bears_out_is_told():
     model.longest = 50
     plan = convert_(model, (torch.randn(1, 3, 32, 32), torch.tensor([[0.0, 1.0, 9.0, 9.0]])))
     assert "up keeps the example's size whatever the input's: how it follows was not found" in plan.notes
+
+
+class Targeted(nn.Module):
+    """A second head that is used in training alone, which needs targets."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.head = nn.Linear(4, 2)
+        self.second = nn.Sequential(nn.Conv2d(4, 2, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(2 * 4 * 4, 2))
+
+    def forward(self, x, targets=None):
+        x = self.down(x)
+        first = self.head(x.mean((2, 3)))
+        if not self.training:
+            return first
+        if targets is None:
+            raise ValueError("targets are missing")
+        return F.cross_entropy(first, targets) + F.cross_entropy(self.second(x), targets)
+
+
+def test_what_runs_in_training_alone_is_told_or_seen():
+    x, targets = torch.randn(2, 3, 16, 16), torch.tensor([0, 1])
+    plan = convert_(Targeted(), x)
+    assert any("that mode fails on the example (targets are missing)" in note for note in plan.notes)
+    model = Targeted()
+    plan = convert_(model, (x, targets))
+    assert not any("training" in note for note in plan.notes)
+    set_strides(model, 1.4)
+    model.train()
+    trains(model, x, targets)

@@ -93,6 +93,11 @@ class Acceptance:
         """What follows the strides that should perhaps not."""
         inputs = {tuple(x.shape[-axes:]) for x in tensors(self.planner.example) for axes in range(1, x.dim() - 1)}
         notes = [self.small] if self.small else []
+        if (why := self.planner.untrained) and not why.startswith(ONE_SAMPLE):
+            notes.append(
+                f"what runs in training mode alone was not looked at, as that mode fails on the example ({why}): pass "
+                "what it needs in example_input, such as targets"
+            )
         for number, start in enumerate(self.start):
             others = [found[number].shape for found in self.found if number < len(found)]
             other = next((shape for shape in others if shape != start.shape and len(shape) == start.dim()), None)

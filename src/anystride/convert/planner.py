@@ -41,6 +41,7 @@ class Planner:
         self.meta = True
         self.survey = Survey(self.sites, learnable)
         self.training = [False]
+        self.untrained = ""  # why training mode fails on the example
         self.positions: frozenset[str] = frozenset()
         # Whether converted convolutions tell the whole strides that they had, and not those that they learn.
         self.whole = False
@@ -83,7 +84,8 @@ class Planner:
         try:
             self.run(self.survey, True)
             self.training.append(True)
-        except Exception:  # not every model can be trained on one example
+        except Exception as error:  # not every model can be trained on one example
+            self.untrained = str(error).partition("\n")[0] or type(error).__name__
             for key in list(self.sites):
                 if key in known:
                     self.sites[key].sizes[:] = known[key]
